@@ -1,0 +1,59 @@
+# `make book` reads, `make test` proves. CONTRIBUTING.md has the same commands
+# for systems without make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/installed
+
+.PHONY: book test lint unit chapters browser serve lab notebooks bench mutate clean
+.NOTPARALLEL:
+
+book: $(READY)
+	@echo "== site"
+	$(BIN)/jupyter-book build . -W -n --keep-going --all --quiet
+	@echo "Open _build/html/index.html, or run make serve."
+
+test: lint unit chapters book browser
+	@echo "== all passed"
+
+lint: $(READY)
+	@echo "== lint"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+unit: $(READY)
+	@echo "== unit tests"
+	$(BIN)/pytest tests --ignore tests/site -q -n 2
+
+chapters: $(READY)
+	@echo "== every notebook against its stored outputs"
+	$(BIN)/pytest notebooks --nbval -q -n 2 --dist loadscope
+
+browser: $(READY)
+	@echo "== every page in a browser"
+	$(BIN)/pytest tests/site -q -rs
+
+serve: book
+	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(READY)
+	$(BIN)/python notebooks/normalise.py
+
+bench: $(READY)
+	$(BIN)/pytest tests/bench/bench.py -q
+
+mutate: $(READY)
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
+
+clean:
+	rm -rf _build .venv mutants .pytest_cache .ruff_cache .hypothesis vitlib.egg-info
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=/path/to/python')"
+	@echo "== environment (the first time takes minutes: PyTorch is large)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --requirement requirements.txt
+	@touch $@

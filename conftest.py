@@ -1,0 +1,8 @@
+"""What the tests and the notebooks' kernels need before they import anything."""
+
+# Its first import builds a font cache and may say so on stderr: do it here, not
+# in the first notebook that plots.
+import matplotlib.font_manager  # noqa: F401
+
+# One thread, in this process and in every kernel it starts.
+import normalise  # noqa: F401

@@ -1,0 +1,639 @@
+"""Every mistake has its own words, and nothing but ValueError or TypeError leaves."""
+
+import dataclasses
+import math
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+import vitlib
+from vitlib.arguments import (
+    as_pair,
+    require_choice,
+    require_dtype,
+    require_finite,
+    require_float,
+    require_number,
+    require_rate,
+    require_tensor,
+    require_tokens,
+    require_whole,
+)
+from vitlib.data import digits, relation_task, sample_image
+from vitlib.predict import open_rgb, preprocess
+from vitlib.train import evaluate, fit
+
+NAN = torch.tensor([0.0, math.nan, math.inf, -math.inf])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: require_whole("n", 1.0), TypeError, "n is 1.0: give a whole number"),
+        (lambda: require_whole("n", True), TypeError, "n is True: give a whole number"),
+        (lambda: require_whole("n", "3"), TypeError, "n is '3': give a whole number"),
+        (
+            lambda: require_whole("n", 0),
+            ValueError,
+            "n is 0: give a whole number of at least 1",
+        ),
+        (
+            lambda: require_whole("n", -1, at_least=0),
+            ValueError,
+            "n is -1: give a whole number of at least 0",
+        ),
+        (
+            lambda: require_whole("n", 2**31),
+            ValueError,
+            "n is 2147483648: give a whole number of at most 2147483647",
+        ),
+        (
+            lambda: as_pair("size", (1, 2, 3)),
+            ValueError,
+            "size is (1, 2, 3): give one number or a pair (height, width)",
+        ),
+        (
+            lambda: as_pair("size", (4, 0)),
+            ValueError,
+            "size is 0: give a whole number of at least 1",
+        ),
+        (lambda: as_pair("size", (4, None)), TypeError, "size is None: give a whole"),
+        (lambda: as_pair("size", "ab"), TypeError, "size is 'ab': give a whole number"),
+        (lambda: require_number("x", "1"), TypeError, "x is '1': give a number"),
+        (lambda: require_number("x", True), TypeError, "x is True: give a number"),
+        (
+            lambda: require_number("x", 0),
+            ValueError,
+            "x is 0: give a finite number greater than 0",
+        ),
+        (
+            lambda: require_number("x", 2.5, above=2.5),
+            ValueError,
+            "x is 2.5: give a finite number greater than 2.5",
+        ),
+        (lambda: require_number("x", math.nan), ValueError, "x is nan: give a finite"),
+        (lambda: require_number("x", math.inf), ValueError, "x is inf: give a finite"),
+        (lambda: require_number("x", 10**400), ValueError, "x is 1000"),
+        (lambda: require_rate("p", "1"), TypeError, "p is '1': give a number"),
+        (lambda: require_rate("p", False), TypeError, "p is False: give a number"),
+        (
+            lambda: require_rate("p", 1),
+            ValueError,
+            "p is 1: give a rate in [0, 1), where 0 drops nothing",
+        ),
+        (lambda: require_rate("p", -0.1), ValueError, "p is -0.1: give a rate in"),
+        (lambda: require_rate("p", math.nan), ValueError, "p is nan: give a rate in"),
+        (
+            lambda: require_choice("c", "d", ("a", "b")),
+            ValueError,
+            "c is 'd': give one of 'a', 'b'",
+        ),
+        (
+            lambda: require_choice("c", 1, (False, True)),
+            ValueError,
+            "c is 1: give one of False, True",
+        ),
+        (
+            lambda: require_tensor("t", [1], "b n e"),
+            TypeError,
+            "t is a list: give a torch.Tensor",
+        ),
+        (
+            lambda: require_tensor("t", torch.ones(2, 3), "b n e"),
+            ValueError,
+            "t has shape (2, 3): give 3 axes, (b, n, e)",
+        ),
+        (
+            lambda: require_tensor("t", torch.ones(2, 3, 4, 5), "b n e"),
+            ValueError,
+            "t has shape (2, 3, 4, 5): give 3 axes, (b, n, e)",
+        ),
+        (
+            lambda: require_tensor("t", torch.ones(2), "... n d"),
+            ValueError,
+            "t has shape (2,): give at least 2 axes, (..., n, d)",
+        ),
+        (
+            lambda: require_tokens(torch.ones(2, 3), torch.ones(5, 7)),
+            ValueError,
+            "tokens has shape (2, 3): give 3 axes, (b, n, e)",
+        ),
+        (
+            lambda: require_tokens(torch.ones(2, 0, 7), torch.ones(5, 7)),
+            ValueError,
+            "tokens has shape (2, 0, 7): give at least one",
+        ),
+        (
+            lambda: require_tokens(torch.ones(2, 3, 5), torch.ones(5, 7)),
+            ValueError,
+            "tokens have length 5, the layer takes embed_dim 7: "
+            "build the layer with embed_dim=5",
+        ),
+        (
+            lambda: require_tokens(torch.ones(2, 3, 7).double(), torch.ones(5, 7)),
+            ValueError,
+            "tokens is torch.float64, the weights are torch.float32: "
+            "give tokens.to(torch.float32)",
+        ),
+        (
+            lambda: require_float("x", torch.ones(2, dtype=torch.uint8)),
+            ValueError,
+            "x is torch.uint8: give floats, for pixels x.float() / 255",
+        ),
+        (
+            lambda: require_float("x", torch.ones(2, dtype=torch.complex64)),
+            ValueError,
+            "x is torch.complex64: give floats",
+        ),
+        (
+            lambda: require_dtype("x", torch.ones(2).half(), torch.ones(2)),
+            ValueError,
+            "x is torch.float16, the weights are torch.float32: "
+            "give x.to(torch.float32)",
+        ),
+        (
+            lambda: require_dtype("x", torch.ones(2, device="meta"), torch.ones(2)),
+            ValueError,
+            "x is on meta, the weights are on cpu: give x.to('cpu')",
+        ),
+        (
+            lambda: require_finite("x", NAN),
+            ValueError,
+            "x: 3 of 4 values are NaN or infinite: "
+            "mend or drop them before the model spreads them to every token",
+        ),
+    ],
+)
+def test_each_mistake_in_its_own_words(call, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        call()
+
+
+def test_good_values_come_back():
+    whole = require_whole("n", np.int64(3))
+    assert whole == 3 and type(whole) is int
+    assert require_whole("n", 0, at_least=0) == 0
+    assert require_whole("n", 2**31 - 1) == 2**31 - 1
+    assert as_pair("size", 4) == (4, 4)
+    assert as_pair("size", [4, 5]) == as_pair("size", (4, 5)) == (4, 5)
+    assert require_number("x", Fraction(1, 3)) == Fraction(1, 3)
+    assert require_number("x", -1.5, above=-2) == -1.5
+    assert require_rate("p", 0) == 0 and require_rate("p", 0.999) == 0.999
+
+
+@pytest.mark.parametrize("value", ["after", True, False])
+def test_choices_keep_true_apart_from_one(value):
+    require_choice("c", value, (False, "after", True))
+    with pytest.raises(ValueError, match="give one of"):
+        require_choice("c", value, (0, 1, "before"))
+
+
+def test_dots_stand_for_any_axes():
+    for shape in [(2, 3), (4, 2, 3), (5, 4, 2, 3)]:
+        require_tensor("t", torch.ones(shape), "... n d")
+    require_tensor("t", torch.tensor(1.0), "...")
+
+
+def test_finite_looks_at_values_only_where_there_are_some():
+    require_finite("x", torch.zeros(3))
+    require_finite("x", torch.empty(3, device="meta"))
+
+
+def test_autocast_converts_floats_but_not_whole_numbers():
+    weight = torch.ones(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        require_dtype("x", torch.ones(2, dtype=torch.bfloat16), weight)
+        with pytest.raises(ValueError, match=r"x is torch.int64: give floats"):
+            require_dtype("x", torch.ones(2, dtype=torch.int64), weight)
+
+
+# ---- garbage: whatever arrives, ValueError, TypeError, or a right answer ----------
+
+DTYPES = [
+    torch.float32,
+    torch.float64,
+    torch.bfloat16,
+    torch.int64,
+    torch.uint8,
+    torch.bool,
+    torch.complex64,
+]
+
+
+@st.composite
+def tensors(draw, axes=None, dtypes=DTYPES):
+    """Tensors of any shape, also with empty axes, mostly floats, sometimes NaN."""
+    count = draw(st.integers(0, 5)) if axes is None else axes
+    shape = draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    values = torch.randn(shape, generator=generator) * 3
+    if draw(st.integers(0, 9)) == 0 and values.numel():
+        values.view(-1)[0] = math.nan
+    kind = draw(st.one_of(st.just(torch.float32), st.sampled_from(dtypes)))
+    return values.nan_to_num().to(kind) if kind in DTYPES[3:] else values.to(kind)
+
+
+SMALL = st.integers(1, 4)
+GARBAGE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 3),
+    st.sampled_from([10**10, -(10**30), 2**63, 10**400]),
+    st.floats(),
+    st.sampled_from([1e308, 5e-324]),
+    st.complex_numbers(),
+    st.text("ab0.", max_size=3),
+    st.binary(max_size=2),
+    st.lists(st.one_of(SMALL, st.none(), st.floats()), max_size=3),
+    st.tuples(st.integers(-1, 4), st.integers(0, 4)),
+    st.builds(dict),
+    st.builds(object),
+    tensors(),
+)
+
+
+@st.composite
+def mostly(draw, *good):
+    """What fits, and garbage in one case of eight: more would hide later checks."""
+    return draw(GARBAGE if draw(st.integers(0, 7)) == 0 else st.one_of(*good))
+
+
+def fitting(*shape):
+    """A tensor that fits, or one that nearly does."""
+    return mostly(
+        st.integers(0, 99).map(
+            lambda seed: torch.randn(
+                shape, generator=torch.Generator().manual_seed(seed)
+            )
+        ),
+        tensors(len(shape)),
+        tensors(len(shape), DTYPES[:3]),
+    )
+
+
+SIZE = mostly(SMALL, st.tuples(SMALL, SMALL))
+COUNT = mostly(SMALL)
+RATE = mostly(st.just(0.0), st.floats(0, 0.9))
+RATIO = mostly(st.floats(0.5, 4))
+FLAG = mostly(st.booleans())
+EPS = mostly(st.just(1e-6), st.floats(1e-8, 1))
+GELU = mostly(st.sampled_from(["erf", "tanh"]))
+POOL = mostly(st.sampled_from(["cls", "mean", "mean_all"]))
+PATCH_NORM = mostly(st.sampled_from([False, "after", True]))
+SAMPLING = mostly(st.sampled_from(["bicubic", "bilinear"]))
+MASK = mostly(st.none(), tensors(dtypes=[torch.bool]))
+
+
+def same(a, b):
+    """Assert equality, NaN included."""
+    torch.testing.assert_close(a, b, equal_nan=True)
+
+
+def check_weights(weights, q, k, mask=None, scale=None):
+    """Rows of a softmax over finite scores sum to 1, and closed keys get 0."""
+    assert weights.shape == (*q.shape[:-1], k.shape[-2])
+    if q.isfinite().all() and k.isfinite().all() and scale is None:
+        torch.testing.assert_close(
+            weights.float().sum(-1), torch.ones(q.shape[:-1]), atol=0.05, rtol=0
+        )
+    if isinstance(mask, torch.Tensor):
+        assert not weights[~mask.expand(weights.shape)].any()
+
+
+def check_config(config, **_):
+    """What ViTConfig accepts can be counted."""
+    assert vitlib.count_parameters(config) > 0
+    assert vitlib.count_flops(config) > 0
+    assert config.num_tokens == config.num_patches + config.class_token
+
+
+def check_module(module, *_, **__):
+    """What can be built has finite parameters."""
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+def check_pool(pooled, tokens, pool, class_token=True):
+    """Compare with a mean written out."""
+    start = 1 if class_token and pool == "mean" else 0
+    stop = 1 if pool == "cls" else tokens.shape[1]
+    total = sum(tokens[:, i].double() for i in range(start, stop))
+    torch.testing.assert_close(
+        pooled.double(), total / (stop - start), equal_nan=True, atol=0.1, rtol=0.02
+    )
+
+
+CONFIG = st.fixed_dictionaries(
+    {},
+    optional={
+        "image_size": SIZE,
+        "patch_size": SIZE,
+        "in_channels": COUNT,
+        "num_classes": COUNT,
+        "embed_dim": COUNT,
+        "depth": COUNT,
+        "num_heads": COUNT,
+        "head_dim": COUNT,
+        "mlp_ratio": RATIO,
+        "qkv_bias": FLAG,
+        "norm_eps": EPS,
+        "gelu": GELU,
+        "class_token": FLAG,
+        "patch_norm": PATCH_NORM,
+        "pool": POOL,
+        "drop_rate": RATE,
+        "attn_drop_rate": RATE,
+        "drop_path_rate": RATE,
+        "fused": FLAG,
+    },
+)
+TINY = vitlib.ViTConfig(
+    image_size=4, patch_size=2, in_channels=1, num_classes=3, embed_dim=4, depth=1,
+    num_heads=2,
+)  # fmt: skip
+
+
+class Scores(nn.Module):
+    """The smallest model that fit can train."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(5))
+
+    def forward(self, images):
+        return images.mean(dim=(1, 2, 3)).nan_to_num()[:, None] * self.scale
+
+
+@st.composite
+def call(draw, arguments, options=()):
+    """Draw positional arguments and some of the keyword ones."""
+    args = [draw(argument) for argument in arguments]
+    kwargs = {
+        name: draw(strategy)
+        for name, strategy in dict(options).items()
+        if draw(st.booleans())
+    }
+    return args, kwargs
+
+
+HEADS = {
+    "head_dim": COUNT,
+    "qkv_bias": FLAG,
+    "attn_drop_rate": RATE,
+    "drop_rate": RATE,
+    "fused": FLAG,
+}
+BLOCK = {
+    **HEADS,
+    "mlp_ratio": RATIO,
+    "norm_eps": EPS,
+    "gelu": GELU,
+    "drop_path_rate": RATE,
+}
+EMBED = {
+    "image_size": mostly(st.just(12)),
+    "patch_size": SIZE,
+    "in_channels": COUNT,
+    "embed_dim": COUNT,
+}
+TRIPLE = mostly(st.tuples(*[st.floats(0.1, 1)] * 3))
+LABELS = mostly(st.lists(SMALL, min_size=2, max_size=3).map(torch.LongTensor))
+
+
+def prefix_is_kept(out, table, old_grid, *_, **__):
+    """The class token's row is the same before and after."""
+    first = table.shape[1] - math.prod(as_pair("old_grid", old_grid))
+    same(out[:, :first], table[:, :first])
+
+
+def same_shape(out, tokens, **_):
+    """A layer between tokens keeps their shape and invents no NaN."""
+    assert out.shape == tokens.shape
+    assert out.isfinite().all() or not tokens.isfinite().all()
+
+
+def never(out, *_):
+    """Garbage alone went in, so nothing may come out."""
+    pytest.fail(f"garbage became {out}")
+
+
+CALLS = {
+    "split_patches": (
+        vitlib.split_patches,
+        call([fitting(2, 3, 4, 4), SIZE]),
+        lambda out, images, patch: same(
+            vitlib.merge_patches(out, patch, tuple(images.shape[2:])), images
+        ),
+    ),
+    "merge_patches": (
+        vitlib.merge_patches,
+        call([fitting(3, 4, 12), SIZE, mostly(st.just(4), st.just((2, 8)))]),
+        lambda out, patches, patch, _: same(vitlib.split_patches(out, patch), patches),
+    ),
+    "prepend_cls_token": (
+        vitlib.prepend_cls_token,
+        call([fitting(2, 3, 4), fitting(1, 1, 4)]),
+        lambda out, tokens, token: (
+            same(out[:, 1:], tokens.to(out.dtype)),
+            same(out[:, :1], token.to(out.dtype).expand(len(tokens), 1, -1)),
+        ),
+    ),
+    "pool_tokens": (
+        vitlib.pool_tokens,
+        call([fitting(2, 3, 4), POOL], {"class_token": FLAG}),
+        check_pool,
+    ),
+    "sincos_2d": (
+        vitlib.sincos_2d,
+        call([SIZE, mostly(st.just(8))]),
+        lambda out, *_: check_rows_differ(out),
+    ),
+    "resample_pos_embed": (
+        vitlib.resample_pos_embed,
+        call(
+            [fitting(1, 5, 3), mostly(st.just(2), st.just((4, 1))), SIZE],
+            {"mode": SAMPLING},
+        ),
+        prefix_is_kept,
+    ),
+    "attention_weights": (
+        vitlib.attention_weights,
+        call(
+            [fitting(2, 3, 4), fitting(2, 5, 4)],
+            {"mask": MASK, "scale": mostly(st.floats(0.1, 1))},
+        ),
+        check_weights,
+    ),
+    "attend": (
+        vitlib.attend,
+        call([fitting(3, 4), fitting(5, 4), fitting(5, 2)], {"mask": MASK}),
+        lambda out, q, k, v, mask=None: same(
+            out, vitlib.attention_weights(q, k, mask) @ v
+        ),
+    ),
+    "split_heads": (
+        vitlib.split_heads,
+        call([fitting(2, 3, 4), COUNT]),
+        lambda out, tokens, _: same(vitlib.merge_heads(out), tokens),
+    ),
+    "merge_heads": (
+        vitlib.merge_heads,
+        call([fitting(2, 3, 5, 4)]),
+        lambda out, heads: same(out, heads.transpose(1, 2).flatten(2)),
+    ),
+    "gelu_exact": (
+        vitlib.gelu_exact,
+        call([fitting(2, 3)]),
+        lambda out, x: torch.testing.assert_close(
+            out, F.gelu(x), equal_nan=True, atol=0.1, rtol=0.05
+        ),
+    ),
+    "gelu_tanh": (
+        vitlib.gelu_tanh,
+        call([fitting(2, 3)]),
+        lambda out, x: torch.testing.assert_close(
+            out, F.gelu(x, approximate="tanh"), equal_nan=True, atol=0.1, rtol=0.05
+        ),
+    ),
+    "MLP": (
+        vitlib.MLP,
+        call([COUNT, COUNT], {"gelu": GELU, "drop_rate": RATE}),
+        check_module,
+    ),
+    "MLP.forward": (vitlib.MLP(4, 5), call([fitting(2, 3, 4)]), same_shape),
+    "MultiHeadAttention": (
+        vitlib.MultiHeadAttention,
+        call([COUNT, COUNT], HEADS),
+        check_module,
+    ),
+    "MultiHeadAttention.forward": (
+        vitlib.MultiHeadAttention(4, 2),
+        call([fitting(2, 3, 4)], {"mask": MASK}),
+        same_shape,
+    ),
+    "MultiHeadAttention.forward, fused": (
+        vitlib.MultiHeadAttention(4, 2, fused=True),
+        call([fitting(2, 3, 4)], {"mask": MASK}),
+        same_shape,
+    ),
+    "DropPath": (vitlib.DropPath, call([RATE]), check_module),
+    "DropPath.forward": (vitlib.DropPath(0.5), call([fitting(2, 3, 4)]), same_shape),
+    "EncoderBlock": (vitlib.EncoderBlock, call([COUNT, COUNT], BLOCK), check_module),
+    "EncoderBlock.forward": (
+        vitlib.EncoderBlock(4, 2),
+        call([fitting(2, 3, 4)], {"mask": MASK}),
+        same_shape,
+    ),
+    "PatchEmbed": (
+        vitlib.PatchEmbed,
+        st.tuples(
+            st.just([]),
+            st.fixed_dictionaries(
+                EMBED, optional={"patch_norm": PATCH_NORM, "norm_eps": EPS}
+            ),
+        ),
+        check_module,
+    ),
+    "PatchEmbed.forward": (
+        vitlib.PatchEmbed(image_size=4, patch_size=2, in_channels=1, embed_dim=3),
+        call([fitting(2, 1, 4, 4)]),
+        lambda out, images: same(out.isfinite().all(), torch.tensor(True)),
+    ),
+    "ViTConfig": (
+        vitlib.ViTConfig,
+        st.tuples(st.just([]), CONFIG),
+        lambda config, **_: check_config(config),
+    ),
+    "ViT": (vitlib.ViT, call([mostly(st.just(TINY))]), check_module),
+    "ViT.forward": (
+        vitlib.ViT(TINY),
+        call([fitting(2, 1, 4, 4)]),
+        lambda out, images: same(out, torch.zeros(len(images), 3)),
+    ),
+    "count_parameters": (vitlib.count_parameters, call([GARBAGE]), never),
+    "count_flops": (vitlib.count_flops, call([GARBAGE]), never),
+    "preprocess": (
+        preprocess,
+        call(
+            [mostly(st.just(Image.new("RGB", (5, 3), "teal")))],
+            {
+                "image_size": SIZE,
+                "crop_fraction": mostly(st.floats(0.1, 1)),
+                "interpolation": SAMPLING,
+                "mean": TRIPLE,
+                "std": TRIPLE,
+            },
+        ),
+        lambda out, *_, **__: same(out.isfinite().all(), torch.tensor(True)),
+    ),
+    "open_rgb": (open_rgb, call([GARBAGE]), never),
+    "sample_image": (sample_image, call([GARBAGE]), never),
+    "digits": (digits, call([GARBAGE]), never),
+    "relation_task": (
+        relation_task,
+        call([COUNT], {"seed": COUNT, "noise": RATE}),
+        lambda out, count, **_: same(len(out[0]), int(count)),
+    ),
+    "fit": (
+        fit,
+        st.tuples(
+            st.tuples(mostly(st.builds(Scores)), fitting(2, 1, 2, 2), LABELS),
+            st.fixed_dictionaries(
+                {"steps": COUNT},
+                optional={
+                    "batch_size": COUNT,
+                    "lr": EPS,
+                    "weight_decay": RATE,
+                    "seed": COUNT,
+                },
+            ),
+        ),
+        lambda out, *_, steps, **__: same(len(out), steps),
+    ),
+    "evaluate": (
+        evaluate,
+        call([mostly(st.builds(Scores)), fitting(2, 1, 2, 2), LABELS]),
+        lambda out, *_: same(0 <= out <= 1, True),
+    ),
+}
+
+
+def check_rows_differ(table):
+    """Every cell of a fixed table has its own row, within [-1, 1]."""
+    assert table.abs().max() <= 1
+    assert len(table.unique(dim=0)) == len(table)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_garbage_raises_nothing_but_value_and_type_errors(name):
+    function, arguments, check = CALLS[name]
+
+    accepted = []
+
+    @settings(max_examples=100)
+    @given(arguments)
+    def run(drawn):
+        args, kwargs = drawn
+        try:
+            result = function(*args, **kwargs)
+        except (ValueError, TypeError):
+            return
+        check(result, *args, **kwargs)
+        accepted.append(result)
+
+    run()
+    assert accepted or check is never, "nothing got past the checks"
+
+
+def test_every_public_name_is_fed_garbage():
+    presets = {name for name in vitlib.__all__ if name.startswith("VIT_")}
+    assert set(vitlib.__all__) - presets <= set(CALLS)
+    fields = {field.name for field in dataclasses.fields(vitlib.ViTConfig)}
+    assert fields == {*TINY.__dict__}

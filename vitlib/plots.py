@@ -1,0 +1,196 @@
+"""Drawing: every function takes an Axes and returns it.
+
+The only module that imports matplotlib.
+"""
+
+from importlib import resources
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+STYLE = resources.files("vitlib") / "assets" / "book.mplstyle"
+
+# Okabe & Ito's colours, by name.
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+PINK, YELLOW, SKY, BLACK = "#CC79A7", "#E69F00", "#56B4E9", "#000000"
+
+
+def use_style() -> None:
+    """Give every figure from here on the look of the book."""
+    plt.style.use(str(STYLE))
+
+
+def show_image(ax: Axes, image: Tensor, title: str = "") -> Axes:
+    """Draw one image without axes.
+
+    Args:
+        ax: Where to draw.
+        image: Pixels in [0, 1].
+        title: Above the image.
+    Shape:
+        image (c, H, W), c = 1 or 3
+    Returns:
+        The same Axes.
+    Reference:
+        Chapter 00.
+    """
+    pixels = image.detach().permute(1, 2, 0).clamp(0, 1).numpy()  # (H, W, c)
+    if pixels.shape[2] == 1:
+        ax.imshow(pixels[:, :, 0], cmap="gray", vmin=0, vmax=1)
+    else:
+        ax.imshow(pixels)
+    ax.set_axis_off()
+    ax.set_title(title)
+    return ax
+
+
+def show_grid(ax: Axes, image: Tensor, patch_size: int, title: str = "") -> Axes:
+    """Draw one image with the lines along which it is cut.
+
+    Args:
+        ax: Where to draw.
+        image: Pixels in [0, 1].
+        patch_size: Side of a patch, in pixels.
+        title: Above the image.
+    Shape:
+        image (c, H, W), c = 1 or 3
+    Returns:
+        The same Axes.
+    Reference:
+        Chapter 01.
+    """
+    show_image(ax, image, title)
+    _, height, width = image.shape
+    for y in range(patch_size, height, patch_size):
+        ax.axhline(y - 0.5, color="white", linewidth=1)
+    for x in range(patch_size, width, patch_size):
+        ax.axvline(x - 0.5, color="white", linewidth=1)
+    return ax
+
+
+def show_matrix(
+    ax: Axes,
+    matrix: Tensor,
+    *,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    signed: bool = False,
+    decimals: int | None = None,
+    vmin: float = 0.0,
+    vmax: float | None = None,
+) -> Axes:
+    """Draw a matrix as coloured cells, with its numbers if asked for.
+
+    Args:
+        ax: Where to draw.
+        matrix: The numbers.
+        title: Above the matrix.
+        xlabel: What its columns are.
+        ylabel: What its rows are.
+        signed: False for cividis from vmin, True for PuOr around 0.
+        decimals: Decimals to write into the cells; none when not given.
+        vmin: Value of the darkest colour, unless signed.
+        vmax: Value of the strongest colour; the largest when not given.
+    Shape:
+        matrix (rows, cols)
+    Returns:
+        The same Axes.
+    Reference:
+        Chapter 04.
+    """
+    values = matrix.detach().numpy()
+    top = float(np.abs(values).max()) if vmax is None else vmax
+    bottom = -top if signed else vmin
+    picture = ax.imshow(
+        values, cmap="PuOr" if signed else "cividis", vmin=bottom, vmax=top
+    )
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    if decimals is not None:
+        ax.set_xticks(range(values.shape[1]))
+        ax.set_yticks(range(values.shape[0]))
+        for (row, col), value in np.ndenumerate(values):
+            red, green, blue, _ = picture.to_rgba(value)
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            ax.text(
+                col,
+                row,
+                f"{value:.{decimals}f}",
+                ha="center",
+                va="center",
+                color="white" if dark else "black",
+            )
+    return ax
+
+
+def show_attention(
+    ax: Axes,
+    image: Tensor,
+    weights: Tensor,
+    grid_size: tuple[int, int],
+    title: str = "",
+) -> Axes:
+    """Lay one query's attention over the image it looks at.
+
+    Args:
+        ax: Where to draw.
+        image: Pixels in [0, 1].
+        weights: How much the query attends to each patch.
+        grid_size: (rows, cols) of the patches.
+        title: Above the image.
+    Shape:
+        image (c, H, W), weights (n)
+    Returns:
+        The same Axes.
+    Reference:
+        Chapter 04.
+    """
+    show_image(ax, image.mean(dim=0, keepdim=True), title)
+    _, height, width = image.shape
+    ax.imshow(
+        weights.detach().view(grid_size).numpy(),
+        cmap="cividis",
+        alpha=0.65,
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        vmin=0,
+    )
+    return ax
+
+
+def plot_seeds(
+    ax: Axes,
+    results: dict[str, list[float]],
+    *,
+    xlabel: str,
+    chance: float | None = None,
+) -> Axes:
+    """Draw every seed of every variant as a dot, and the mean as a bar.
+
+    Args:
+        ax: Where to draw.
+        results: Accuracies in [0, 1], one for each seed, by the variant's name.
+        xlabel: What was measured.
+        chance: Accuracy of guessing, drawn as a dashed line if given.
+    Returns:
+        The same Axes.
+    Reference:
+        Chapters 02 and 03.
+    """
+    for y, values in enumerate(results.values()):
+        percent = 100 * torch.tensor(values)
+        ax.plot(percent, [y] * len(values), "o", color=BLUE, alpha=0.6)
+        ax.plot([percent.mean()] * 2, [y - 0.3, y + 0.3], color=ORANGE)
+        ax.annotate(
+            f"{percent.mean():.1f}",
+            (percent.mean(), y - 0.34),
+            ha="center",
+            va="bottom",
+        )
+    if chance is not None:
+        ax.axvline(100 * chance, color="gray", linestyle="--", linewidth=1)
+    ax.set_yticks(range(len(results)), results)
+    ax.set(xlabel=xlabel, ylim=(len(results) - 0.4, -0.8))
+    return ax

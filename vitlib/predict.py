@@ -1,0 +1,133 @@
+"""From a photo to the tensor a ViT takes."""
+
+import math
+from os import PathLike
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from vitlib.arguments import as_pair, require_choice, require_number
+
+# About 400 MB in red, green and blue.
+MOST_PIXELS = 2**27
+
+
+def preprocess(
+    image: Image.Image | str | PathLike,
+    *,
+    image_size: int | tuple[int, int] = 224,
+    crop_fraction: float = 0.9,
+    interpolation: str = "bicubic",
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5),
+) -> Tensor:
+    """Turn a photo upright, resize it, cut out its centre and normalise it.
+
+    The shorter side becomes image_size / crop_fraction pixels, the centre of
+    image_size is kept, and pixels go from [0, 1] to (pixel - mean) / std. The
+    defaults are those of the paper's ImageNet-21k models as timm ships them.
+
+    Args:
+        image: A PIL image, or the path of an image file; grey, palette,
+            transparent (on white), CMYK and rotated ones are all understood.
+        image_size: Side of the square to return, or (H, W), in pixels.
+        crop_fraction: Share of the resized shorter side to keep, in [0.1, 1].
+        interpolation: "bicubic" or "bilinear".
+        mean: Subtracted from red, green and blue in [0, 1].
+        std: Then divides them.
+    Shape:
+        -> (1, 3, H, W)
+    Raises:
+        ValueError: the file is missing or no image; an argument is out of range.
+        TypeError: it is neither an image nor a path.
+    Reference:
+        Chapters 00 and 09.
+    """
+    height, width = as_pair("image_size", image_size)
+    require_number("crop_fraction", crop_fraction)
+    if not 0.1 <= crop_fraction <= 1:
+        raise ValueError(f"crop_fraction is {crop_fraction}: give a share in [0.1, 1]")
+    require_choice("interpolation", interpolation, ("bicubic", "bilinear"))
+    for name, triple, above in (("mean", mean, -math.inf), ("std", std, 0)):
+        if not isinstance(triple, (tuple, list)):
+            raise TypeError(f"{name} is {triple!r}: give (red, green, blue)")
+        if len(triple) != 3:
+            raise ValueError(f"{name} has {len(triple)} values: give red, green, blue")
+        for value in triple:
+            require_number(name, value, above=above)
+
+    photo = open_rgb(image)
+    tall, wide = math.floor(height / crop_fraction), math.floor(width / crop_fraction)
+    if tall * photo.width >= wide * photo.height:
+        size = (int(tall * photo.width / photo.height), tall)
+    else:
+        size = (wide, int(wide * photo.height / photo.width))
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(
+            f"the image is {photo.width}x{photo.height}: so narrow that resizing its "
+            "shorter side makes it huge; crop it first"
+        )
+    photo = photo.resize(size, Image.Resampling[interpolation.upper()])
+    left = round((photo.width - width) / 2)
+    top = round((photo.height - height) / 2)
+    photo = photo.crop((left, top, left + width, top + height))
+
+    pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1) / 255  # (3, H, W)
+    mean, std = (
+        torch.tensor(triple, dtype=torch.float32).view(3, 1, 1)
+        for triple in (mean, std)
+    )
+    return ((pixels - mean) / std)[None]  # (1, 3, H, W)
+
+
+def open_rgb(image: Image.Image | str | PathLike) -> Image.Image:
+    """Open a photo the way a person sees it: upright, in red, green and blue.
+
+    Args:
+        image: A PIL image, or the path of an image file.
+    Returns:
+        An RGB PIL image; transparent parts are white.
+    Raises:
+        ValueError: the file is missing, cut short or no image, or has no pixels.
+        TypeError: it is neither an image nor a path.
+    Reference:
+        Chapters 00 and 09.
+    """
+    if not isinstance(image, (Image.Image, str, PathLike)):
+        raise TypeError(
+            f"image is a {type(image).__name__}: give a PIL image or a file's path"
+        )
+    image = _load_upright(image)
+    if 0 in image.size:
+        raise ValueError(f"the image is {image.width}x{image.height}: it has no pixels")
+    if image.mode.startswith("I;16"):
+        # Sixteen bits hold 257 shades for each that eight bits hold.
+        image = Image.fromarray((np.array(image) // 257).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(
+            f"the image has mode {image.mode!r}, whose range is unknown: "
+            "scale it to 0-255 and convert it to mode 'L' or 'RGB'"
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _load_upright(image: Image.Image | str | PathLike) -> Image.Image:
+    try:
+        if isinstance(image, Image.Image):
+            return ImageOps.exif_transpose(image)
+        with Image.open(image) as file:
+            return ImageOps.exif_transpose(file)
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no file {str(image)!r}: check the path") from error
+    # Each of PIL's decoders fails in its own way, and only when it needs the pixels.
+    except Exception as error:
+        raise ValueError(
+            f"{str(image)!r} cannot be read as an image ({error}): it may be cut short "
+            "or no image; open it in a viewer and save it again as PNG or JPEG"
+        ) from error
