@@ -184,20 +184,20 @@ Q, K, V = make_qkv()
         (
             lambda: attend(Q, K, V, closed_mask()),
             ValueError,
-            "mask leaves 2 rows with no key to attend to, and a softmax over nothing "
-            "is NaN: let every query attend to at least itself",
+            "mask leaves 2 of 8 rows with no key to attend to, and a softmax over "
+            "nothing is NaN: let every query attend to at least itself",
         ),
         (
             lambda: attend(Q, K, V, torch.tensor(False)),
             ValueError,
-            "mask leaves 1 rows with no key to attend to, and a softmax over nothing "
-            "is NaN: let every query attend to at least itself",
+            "mask leaves 1 of 1 rows with no key to attend to, and a softmax over "
+            "nothing is NaN: let every query attend to at least itself",
         ),
         (
             lambda: attention_weights(Q, K, torch.tensor([[True], [False]] * 2)),
             ValueError,
-            "mask leaves 2 rows with no key to attend to, and a softmax over nothing "
-            "is NaN: let every query attend to at least itself",
+            "mask leaves 2 of 4 rows with no key to attend to, and a softmax over "
+            "nothing is NaN: let every query attend to at least itself",
         ),
         (
             lambda: attend(Q, K, V, torch.ones(N, J)),

@@ -307,8 +307,8 @@ TOKENS = torch.randn(B, N, E)
                 TOKENS, torch.zeros(5, 5, dtype=torch.bool)
             ),
             ValueError,
-            "mask leaves 5 rows with no key to attend to, and a softmax over nothing "
-            "is NaN: let every query attend to at least itself",
+            "mask leaves 5 of 5 rows with no key to attend to, and a softmax over "
+            "nothing is NaN: let every query attend to at least itself",
         ),
         (
             lambda: MultiHeadAttention(12, 3, fused=True)(

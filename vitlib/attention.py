@@ -88,11 +88,12 @@ def require_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
     if mask.is_meta or torch.compiler.is_compiling():
         return
     # A row may still be open through broadcasting, so look at the last axis alone.
-    closed = int((~mask.any(dim=-1)).sum())
-    if closed:
+    closed = ~mask.any(dim=-1)
+    if closed.any():
         raise ValueError(
-            f"mask leaves {closed} rows with no key to attend to, and a softmax over "
-            "nothing is NaN: let every query attend to at least itself"
+            f"mask leaves {int(closed.sum())} of {closed.numel()} rows with no key to "
+            "attend to, and a softmax over nothing is NaN: let every query attend to "
+            "at least itself"
         )
 
 
