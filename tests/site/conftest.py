@@ -84,14 +84,22 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def windows(browser):
+    """Open a phone's window, light, and a desk's, dark; they keep their caches."""
+    return {
+        scheme: browser.new_context(
+            viewport={"width": width, "height": 844}, color_scheme=scheme
+        )
+        for width, scheme in SETTINGS
+    }
+
+
 @pytest.fixture(scope="session", params=SETTINGS, ids=lambda s: f"{s[1]}-{s[0]}")
-def context(browser, request):
-    """Open a phone's window, light, or a desk's, dark."""
-    width, scheme = request.param
-    viewport = {"width": width, "height": 844}
-    context = browser.new_context(viewport=viewport, color_scheme=scheme)
-    yield SimpleNamespace(open=context.new_page, scheme=scheme)
-    context.close()
+def context(windows, request):
+    """Name one of the windows and how to open a page in it."""
+    _, scheme = request.param
+    return SimpleNamespace(open=windows[scheme].new_page, scheme=scheme)
 
 
 @pytest.fixture(scope="session")
