@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/installed
+PEERS := .venv/installed_peers
 
 .PHONY: book test lint unit chapters browser serve lab notebooks bench mutate clean
 .NOTPARALLEL:
@@ -20,7 +21,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-unit: $(READY)
+unit: $(PEERS)
 	@echo "== unit tests"
 	$(BIN)/pytest tests --ignore tests/site -q -n 2
 
@@ -56,4 +57,10 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	@echo "== environment (the first time takes minutes: PyTorch is large)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --requirement requirements.txt
+	@touch $@
+
+# The libraries whose checkpoints are read. Only the tests need them.
+$(PEERS): $(READY)
+	@echo "== peers (timm, torchvision, transformers, vit-pytorch, jax, flax)"
+	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable ".[peers]"
 	@touch $@

@@ -26,6 +26,7 @@ if "google.colab" in sys.modules and not os.path.exists("experiments"):
     !git clone -q --depth 1 {url} book
     %pip install -q --no-deps ./book
     %pip install -q --no-deps {einops}
+    %pip install -q --no-deps {safetensors}
     %pip install -q --no-deps {torchsummary}
     %pip install -q --no-deps {torchinfo}
     os.chdir("book/notebooks")"""

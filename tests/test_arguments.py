@@ -1,9 +1,12 @@
 """Every mistake has its own words, and nothing but ValueError or TypeError leaves."""
 
 import dataclasses
+import json
 import math
 import re
+import tempfile
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,8 +30,18 @@ from vitlib.arguments import (
     require_tokens,
     require_whole,
 )
+from vitlib.checkpoints import (
+    load_checkpoint,
+    load_preprocessing,
+    load_pretrained,
+    save_checkpoint,
+    to_timm,
+)
+from vitlib.convert import convert_state_dict, detect_source, infer_config
 from vitlib.data import digits, relation_task, sample_image
-from vitlib.predict import open_rgb, preprocess
+from vitlib.dialects import SOURCES
+from vitlib.model_folder import read_config, read_preprocessing
+from vitlib.predict import classify, open_rgb, preprocess
 from vitlib.train import evaluate, fit
 
 NAN = torch.tensor([0.0, math.nan, math.inf, -math.inf])
@@ -419,6 +432,111 @@ def same_shape(out, tokens, **_):
     assert out.isfinite().all() or not tokens.isfinite().all()
 
 
+@st.composite
+def state_dicts(draw):
+    """A state dict that fits, or one in which something is not as it should be."""
+    state = dict(vitlib.ViT(TINY).state_dict())
+    names = st.lists(st.sampled_from(list(state)), max_size=2, unique=True)
+    for name in draw(names):
+        change = draw(st.integers(0, 3))
+        if change == 0:
+            del state[name]
+        elif change == 1:
+            state[draw(st.one_of(st.text("ab.", max_size=3), SMALL))] = state.pop(name)
+        elif change == 2:
+            state[name] = draw(fitting(*state[name].shape))
+        else:
+            state[name] = draw(GARBAGE)
+    return state
+
+
+STATE = mostly(state_dicts())
+SOURCE = mostly(st.just("timm"), st.sampled_from(SOURCES))
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-1, 4), st.floats(), st.text("ab0.")
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text("ab"), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+def folders(name, *forms):
+    """A JSON file in a folder: one of `forms`, with one part garbage, or garbage."""
+
+    @st.composite
+    def draw_file(draw):
+        said = dict(draw(st.sampled_from(forms)))
+        change = draw(st.integers(0, 9))
+        if change < 7:
+            said[draw(st.sampled_from(sorted(said)))] = draw(JSON)
+        return [draw(JSON) if change == 7 else said], {}
+
+    def read_by(read):
+        def run(said):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"{name}.json"
+                path.write_text(json.dumps(said), "utf-8")
+                return read(Path(folder))
+
+        return run
+
+    return draw_file(), read_by
+
+
+CONFIG_FILES, config_read_by = folders(
+    "config",
+    {
+        "model_type": "vit", "num_attention_heads": 4, "layer_norm_eps": 1e-6,
+        "hidden_act": "gelu", "image_size": [4, 6],
+    },
+    {
+        "architecture": "vit_tiny_patch16_224", "global_pool": "avg",
+        "model_args": {"num_heads": 2, "img_size": 4, "pool_include_prefix": True},
+    },
+)  # fmt: skip
+PHOTO_FILES, photos_read_by = folders(
+    "preprocessor_config",
+    {
+        "size": {"height": 4, "width": 6}, "resample": 2, "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3, "rescale_factor": 1 / 255, "do_center_crop": False,
+    },
+)  # fmt: skip
+TIMM_PHOTO_FILES, timm_photos_read_by = folders(
+    "config",
+    {
+        "architecture": "a", "input_size": [3, 4, 6], "interpolation": "bicubic",
+        "crop_pct": 0.9, "crop_mode": "center", "mean": [0.5] * 3, "std": [0.5] * 3,
+    },
+)  # fmt: skip
+
+
+def check_told(told, *_):
+    """What a folder says of a model is what infer_config takes."""
+    assert {"num_heads", "norm_eps", "gelu", "pool"} <= set(told)
+
+
+def check_photos(rules, *_):
+    """What a folder says of photos is what preprocess takes."""
+    assert set(rules) == {
+        "image_size", "resize", "crop_fraction", "interpolation", "mean", "std",
+    }  # fmt: skip
+
+
+def check_shares(found, model, image, labels, top_k=5):
+    assert len(found) == top_k
+    assert {label for label, _ in found} <= set(labels)
+    assert found == sorted(found, key=lambda pair: -pair[1])
+
+
+def check_fits(out, state, source, config):
+    """What is converted fits the model."""
+    vitlib.ViT(config).load_state_dict(out, strict=True)
+
+
 def never(out, *_):
     """Garbage alone went in, so nothing may come out."""
     pytest.fail(f"garbage became {out}")
@@ -565,6 +683,7 @@ CALLS = {
             [mostly(st.just(Image.new("RGB", (5, 3), "teal")))],
             {
                 "image_size": SIZE,
+                "resize": mostly(st.sampled_from(["shorter", "squash"])),
                 "crop_fraction": mostly(st.floats(0.1, 1)),
                 "interpolation": SAMPLING,
                 "mean": TRIPLE,
@@ -574,6 +693,64 @@ CALLS = {
         lambda out, *_, **__: same(out.isfinite().all(), torch.tensor(True)),
     ),
     "open_rgb": (open_rgb, call([GARBAGE]), never),
+    "classify": (
+        classify,
+        call(
+            [
+                mostly(st.just(vitlib.ViT(TINY).eval())),
+                fitting(1, 1, 4, 4),
+                mostly(st.just(list("abc")), st.lists(st.text("ab"), max_size=4)),
+                COUNT,
+            ]
+        ),
+        check_shares,
+    ),
+    "detect_source": (
+        detect_source,
+        call([STATE]),
+        lambda out, _: same(SOURCES.index(out), 0),
+    ),
+    "infer_config": (
+        infer_config,
+        st.tuples(
+            st.tuples(STATE, SOURCE),
+            st.fixed_dictionaries(
+                {"num_heads": COUNT, "norm_eps": EPS, "gelu": GELU, "pool": POOL},
+                optional={"image_size": SIZE, "patch_size": SIZE},
+            ),
+        ),
+        lambda out, *_, **__: check_config(out),
+    ),
+    "convert_state_dict": (
+        convert_state_dict,
+        call([STATE, SOURCE, mostly(st.just(TINY))]),
+        check_fits,
+    ),
+    "to_timm": (
+        to_timm,
+        call([mostly(st.just(vitlib.ViT(TINY)))]),
+        lambda out, model: check_fits(out, None, None, model.config),
+    ),
+    "save_checkpoint": (save_checkpoint, call([GARBAGE, GARBAGE]), never),
+    "save_checkpoint, path": (
+        lambda path: save_checkpoint(vitlib.ViT(TINY), path),
+        call([GARBAGE.filter(lambda path: not isinstance(path, str))]),
+        never,
+    ),
+    "load_checkpoint": (load_checkpoint, call([GARBAGE]), never),
+    "load_pretrained": (load_pretrained, call([GARBAGE]), never),
+    "load_preprocessing": (load_preprocessing, call([GARBAGE]), never),
+    "read_config": (config_read_by(read_config), CONFIG_FILES, check_told),
+    "read_preprocessing": (
+        photos_read_by(read_preprocessing),
+        PHOTO_FILES,
+        check_photos,
+    ),
+    "read_preprocessing, timm": (
+        timm_photos_read_by(read_preprocessing),
+        TIMM_PHOTO_FILES,
+        check_photos,
+    ),
     "sample_image": (sample_image, call([GARBAGE]), never),
     "digits": (digits, call([GARBAGE]), never),
     "relation_task": (

@@ -33,6 +33,17 @@ MAY_IMPORT = {
     "multi_head": {"arguments", "attention"},
     "encoder": {"arguments", "mlp", "multi_head"},
     "vit": {"arguments", "patches", "cls_token", "mlp", "multi_head", "encoder"},
+    "dialects": set(),
+    "convert": {
+        "arguments",
+        "cls_token",
+        "dialects",
+        "encoder",
+        "multi_head",
+        "vit",
+    },
+    "model_folder": set(),
+    "checkpoints": {"arguments", "convert", "model_folder", "vit"},
     "train": {"arguments"},
     "predict": {"arguments"},
 }
@@ -49,6 +60,12 @@ SIGNATURES = {
     "multi_head.merge_heads": ["heads"],
     "vit.count_parameters": ["config"],
     "vit.count_flops": ["config"],
+    "convert.convert_state_dict": ["state_dict", "source", "config"],
+    "checkpoints.save_checkpoint": ["model", "path"],
+    "checkpoints.load_checkpoint": ["path"],
+    "checkpoints.to_timm": ["model"],
+    "checkpoints.load_pretrained": ["name_or_path"],
+    "predict.classify": ["model", "image", "labels", "top_k"],
 }
 
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
-from vitlib.predict import open_rgb, preprocess
+from vitlib import ViT, ViTConfig
+from vitlib.predict import PREPROCESSING, classify, open_rgb, preprocess
 
 RNG = np.random.default_rng(0)
 ORIENTATION = 0x0112
@@ -219,6 +221,78 @@ def test_the_rules_when_nothing_is_said():
     assert -1 <= found.min() < -0.5 and 0.5 < found.max() <= 1
 
 
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(
+    ("photo_size", "image_size", "crop_fraction", "resized", "corner"),
+    [
+        # resized: both sides to floor(size / crop_fraction), whatever they were
+        ((60, 90), 32, 1.0, (32, 32), (0, 0)),
+        ((90, 60), 32, 0.8, (40, 40), (4, 4)),
+        ((50, 80), (20, 36), 0.5, (40, 72), (10, 18)),
+        ((30, 20), (60, 45), 0.9, (66, 50), (3, 2)),
+    ],
+)
+def test_squashing_against_an_independent_resampler(
+    photo_size, image_size, crop_fraction, resized, corner, interpolation
+):
+    pixels = smooth_photo(*photo_size)
+    found = preprocess(
+        Image.fromarray(pixels),
+        image_size=image_size,
+        resize="squash",
+        crop_fraction=crop_fraction,
+        interpolation=interpolation,
+    )
+    whole = F.interpolate(
+        torch.from_numpy(pixels).permute(2, 0, 1)[None].float(),
+        size=resized,
+        mode=interpolation,
+        antialias=True,
+    )
+    height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
+    top, left = corner
+    expected = whole[..., top : top + height, left : left + width] / 127.5 - 1
+    assert found.shape == (1, 3, height, width)
+    torch.testing.assert_close(found, expected, atol=1.6 / 127.5, rtol=0)
+
+
+def test_a_square_photo_is_squashed_into_its_own_form():
+    image = Image.fromarray(photo(30, 30))
+    kept, squashed = (
+        preprocess(image, image_size=16, resize=resize)
+        for resize in ("shorter", "squash")
+    )
+    assert torch.equal(kept, squashed)
+    wide = Image.fromarray(photo(30, 60))
+    plain = preprocess(wide, image_size=16)
+    assert torch.equal(plain, preprocess(wide, image_size=16, resize="shorter"))
+    assert not torch.equal(plain, preprocess(wide, image_size=16, resize="squash"))
+
+
+def test_the_rules_of_each_source():
+    """As their own code has them; tests/peers compares with that code."""
+    half, imagenet = (0.5,) * 3, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    rules = {
+        name: tuple(rule[key] for key in ("resize", "crop_fraction", "interpolation"))
+        for name, rule in PREPROCESSING.items()
+    }
+    assert rules == {
+        "timm": ("shorter", 0.9, "bicubic"),
+        "torchvision": ("shorter", 0.875, "bilinear"),
+        "transformers": ("squash", 1.0, "bilinear"),
+        "jax": ("squash", 1.0, "bilinear"),
+    }
+    for name, rule in PREPROCESSING.items():
+        expected = imagenet if name == "torchvision" else (half, half)
+        assert (rule["mean"], rule["std"]) == expected
+        assert len(rule) == 5
+    image = Image.fromarray(photo(40, 60))
+    pixels = {name: preprocess(image, **rule) for name, rule in PREPROCESSING.items()}
+    assert torch.equal(pixels["timm"], preprocess(image))
+    assert torch.equal(pixels["transformers"], pixels["jax"])
+    assert not torch.equal(pixels["timm"], pixels["torchvision"])
+
+
 def test_whole_means_make_floats():
     image = Image.fromarray(photo(30, 40))
     found = preprocess(image, mean=(0, 0, 0), std=(1, 1, 1))
@@ -319,6 +393,16 @@ IMAGE = Image.new("RGB", (5, 7))
             "crop_fraction is -1: give a finite number greater than 0",
         ),
         (
+            lambda: preprocess(IMAGE, resize="stretch"),
+            ValueError,
+            "resize is 'stretch': give one of 'shorter', 'squash'",
+        ),
+        (
+            lambda: preprocess(IMAGE, resize=None),
+            ValueError,
+            "resize is None: give one of 'shorter', 'squash'",
+        ),
+        (
             lambda: preprocess(IMAGE, interpolation="nearest"),
             ValueError,
             "interpolation is 'nearest': give one of 'bicubic', 'bilinear'",
@@ -358,3 +442,183 @@ def test_bad_input(call, error, message):
 def test_an_image_that_resizing_would_make_huge_is_refused():
     with pytest.raises(ValueError, match="1x200000: so narrow"):
         preprocess(Image.new("RGB", (1, 200_000)))
+
+
+def test_a_narrow_image_may_be_squashed():
+    found = preprocess(Image.new("RGB", (1, 200_000)), image_size=2, resize="squash")
+    assert torch.equal(found, torch.full((1, 3, 2, 2), -1.0))
+
+
+# ---- what a model sees ------------------------------------------------------------
+
+LABELS = ["cat", "dog", "bird", "fish"]
+TINY = ViTConfig(
+    image_size=4, patch_size=2, num_classes=4, embed_dim=4, depth=1, num_heads=2
+)
+
+
+class Scores(nn.Module):
+    """A model that always gives the same scores, and records what it is shown."""
+
+    def __init__(self, *scores):
+        super().__init__()
+        self.scores = nn.Parameter(torch.tensor(scores))
+        self.eval()
+
+    def forward(self, images):
+        self.seen, self.grad = images, torch.is_grad_enabled()
+        return self.scores[None]
+
+
+IMAGE_TENSOR = torch.zeros(1, 3, 4, 4)
+
+
+def test_the_likeliest_come_first():
+    # Their exponentials are 2, 1, 8 and 5: of 16 in all.
+    model = Scores(*np.log([2.0, 1.0, 8.0, 5.0]).tolist())
+    found = classify(model, IMAGE_TENSOR, LABELS, top_k=3)
+    assert [label for label, _ in found] == ["bird", "fish", "cat"]
+    shares = [share for _, share in found]
+    assert shares == pytest.approx([8 / 16, 5 / 16, 2 / 16])
+    assert all(type(share) is float for share in shares)
+    assert model.seen is IMAGE_TENSOR and not model.grad
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 3, 4])
+def test_as_many_as_asked_for(top_k):
+    model = Scores(0.0, 3.0, 1.0, 2.0)
+    order = ["dog", "fish", "bird", "cat"]
+    found = classify(model, IMAGE_TENSOR, LABELS, top_k)
+    assert [label for label, _ in found] == order[:top_k]
+    everything = classify(model, IMAGE_TENSOR, LABELS, top_k=4)
+    assert found == everything[:top_k]
+    assert sum(share for _, share in everything) == pytest.approx(1)
+
+
+def test_five_when_nothing_is_said():
+    model = Scores(*map(float, range(7)))
+    found = classify(model, IMAGE_TENSOR, list("abcdefg"))
+    assert "".join(label for label, _ in found) == "gfedc"
+
+
+def test_a_model_of_ours(jitter):
+    model = jitter(ViT(TINY)).eval()
+    image = preprocess(Image.fromarray(photo(9, 9)), image_size=4)
+    found = dict(classify(model, image, LABELS, top_k=4))
+    scores = model(image)[0]
+    expected = (scores.exp() / scores.exp().sum()).tolist()
+    assert found == pytest.approx(dict(zip(LABELS, expected, strict=True)))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: classify(Scores(1.0), torch.zeros(3, 4, 4), ["a"], 1),
+            ValueError,
+            "image has shape (3, 4, 4): give 4 axes, (1, c, H, W)",
+        ),
+        (
+            lambda: classify(Scores(1.0), np.zeros((1, 3, 4, 4)), ["a"], 1),
+            TypeError,
+            "image is a ndarray: give a torch.Tensor",
+        ),
+        (
+            lambda: classify(Scores(1.0), Image.new("RGB", (4, 4)), ["a"], 1),
+            TypeError,
+            "image is a Image: give a torch.Tensor",
+        ),
+        (
+            lambda: classify(Scores(1.0), torch.zeros(2, 3, 4, 4), ["a"], 1),
+            ValueError,
+            "2 images arrived: give one, (1, c, H, W)",
+        ),
+        (
+            lambda: classify(Scores(1.0), torch.zeros(0, 3, 4, 4), ["a"], 1),
+            ValueError,
+            "0 images arrived: give one, (1, c, H, W)",
+        ),
+        (
+            lambda: classify(Scores(1.0).train(), IMAGE_TENSOR, ["a"], 1),
+            ValueError,
+            "the model is in training mode: call model.eval() first",
+        ),
+        (
+            lambda: classify(Scores(1.0, 2.0, 3.0), IMAGE_TENSOR, LABELS, 2),
+            ValueError,
+            "there are 4 labels, the model scores 3 classes: give one label a class",
+        ),
+        (
+            lambda: classify(Scores(1.0, 2.0), IMAGE_TENSOR, [], 2),
+            ValueError,
+            "there are 0 labels, the model scores 2 classes: give one label a class",
+        ),
+        (
+            lambda: classify(Scores(1.0, 2.0), IMAGE_TENSOR, ["a", "b"]),
+            ValueError,
+            "top_k is 5: there are 2 classes",
+        ),
+        (
+            lambda: classify(Scores(1.0, 2.0), IMAGE_TENSOR, ["a", "b"], 0),
+            ValueError,
+            "top_k is 0: give a whole number of at least 1",
+        ),
+        (
+            lambda: classify(Scores(1.0, 2.0), IMAGE_TENSOR, ["a", "b"], 1.0),
+            TypeError,
+            "top_k is 1.0: give a whole number",
+        ),
+    ],
+)
+def test_what_cannot_be_classified(call, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        call()
+
+
+# ---- what once went wrong ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [None, len, {}, "vit"])
+def test_only_models_classify(model):
+    with pytest.raises(TypeError, match=r"^model is a"):
+        classify(model, IMAGE_TENSOR, LABELS, 1)
+
+
+@pytest.mark.parametrize("labels", [None, 4, dict(enumerate(LABELS)), set(LABELS)])
+def test_labels_in_no_order(labels):
+    with pytest.raises(TypeError, match=r"^labels is a"):
+        classify(Scores(0.0, 3.0, 1.0, 2.0), IMAGE_TENSOR, labels, 1)
+
+
+class Returns(nn.Module):
+    """A model that answers something else than (1, classes)."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+        self.eval()
+
+    def forward(self, images):
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (torch.zeros(1, 4),),
+        torch.zeros(4),
+        torch.zeros(2, 4),
+        torch.zeros(1, 4, 4),
+        torch.tensor([[0.0, float("nan"), 1.0, 2.0]]),
+    ],
+)
+def test_scores_of_another_form(answer):
+    with pytest.raises((ValueError, TypeError), match=r"scores|NaN"):
+        classify(Returns(answer), IMAGE_TENSOR, LABELS, 1)
+
+
+def test_too_large_a_size_is_not_the_photos_fault():
+    with pytest.raises(ValueError, match=r"image_size"):
+        preprocess(IMAGE, image_size=100_000, resize="squash")

@@ -83,7 +83,7 @@ def test_first_cell_fetches_the_library_and_leaves_torch_alone(chapter):
     installs = [line for line in first.source.splitlines() if "pip" in line]
     assert all(line.startswith("    %pip install -q --no-deps ") for line in installs)
     packages = [line.split()[-1].partition("==")[0] for line in installs]
-    assert packages == ["./book", "einops", "torchsummary", "torchinfo"]
+    assert packages == ["./book", "einops", "safetensors", "torchsummary", "torchinfo"]
     assert f"    !git clone -q --depth 1 {URL} book" in first.source.splitlines()
     assert first.source.endswith('os.chdir("book/notebooks")')
 

@@ -41,6 +41,17 @@ def sample_image(name: str = "chelsea") -> Image.Image:
         return Image.open(file).convert("RGB")
 
 
+def imagenet_classes() -> list[str]:
+    """List the thousand classes of ImageNet in the order of the models' scores.
+
+    Returns:
+        The names, from "tench" to "toilet tissue".
+    Reference:
+        Russakovsky et al. 2015. Chapter 09.
+    """
+    return (ASSETS / "imagenet_classes.txt").read_text("utf-8").splitlines()
+
+
 def digits(split: str = "train") -> tuple[Tensor, Tensor]:
     """Load handwritten digits of 8 by 8 pixels, small enough to train in seconds.
 

@@ -6,18 +6,64 @@ from os import PathLike
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, nn
 
-from vitlib.arguments import as_pair, require_choice, require_number
+from vitlib.arguments import (
+    as_pair,
+    require_choice,
+    require_finite,
+    require_number,
+    require_tensor,
+    require_whole,
+)
 
 # About 400 MB in red, green and blue.
 MOST_PIXELS = 2**27
+
+# What each source's own code does to a photo, as arguments for `preprocess`. A single
+# model may differ; `vitlib.checkpoints.load_preprocessing` reads what its files say.
+PREPROCESSING = {
+    # The ImageNet-21k models of Steiner et al. 2022.
+    "timm": {
+        "resize": "shorter",
+        "crop_fraction": 0.9,
+        "interpolation": "bicubic",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+    },
+    # IMAGENET1K_V1: the shorter side becomes 256 for a crop of 224.
+    "torchvision": {
+        "resize": "shorter",
+        "crop_fraction": 224 / 256,
+        "interpolation": "bilinear",
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+    },
+    # The defaults of ViTImageProcessor.
+    "transformers": {
+        "resize": "squash",
+        "crop_fraction": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+    },
+    # google-research/vision_transformer, vit_jax/input_pipeline.py, for evaluation;
+    # it resizes without antialiasing, which PIL cannot.
+    "jax": {
+        "resize": "squash",
+        "crop_fraction": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+    },
+}
 
 
 def preprocess(
     image: Image.Image | str | PathLike,
     *,
     image_size: int | tuple[int, int] = 224,
+    resize: str = "shorter",
     crop_fraction: float = 0.9,
     interpolation: str = "bicubic",
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
@@ -25,14 +71,17 @@ def preprocess(
 ) -> Tensor:
     """Turn a photo upright, resize it, cut out its centre and normalise it.
 
-    The shorter side becomes image_size / crop_fraction pixels, the centre of
+    The photo becomes image_size / crop_fraction pixels large, the centre of
     image_size is kept, and pixels go from [0, 1] to (pixel - mean) / std. The
-    defaults are those of the paper's ImageNet-21k models as timm ships them.
+    defaults are those of the paper's ImageNet-21k models as timm ships them;
+    PREPROCESSING has those of other sources.
 
     Args:
         image: A PIL image, or the path of an image file; grey, palette,
             transparent (on white), CMYK and rotated ones are all understood.
         image_size: Side of the square to return, or (H, W), in pixels.
+        resize: "shorter" keeps the photo's proportions and fits its shorter side;
+            "squash" fits both sides.
         crop_fraction: Share of the resized shorter side to keep, in [0.1, 1].
         interpolation: "bicubic" or "bilinear".
         mean: Subtracted from red, green and blue in [0, 1].
@@ -49,6 +98,7 @@ def preprocess(
     require_number("crop_fraction", crop_fraction)
     if not 0.1 <= crop_fraction <= 1:
         raise ValueError(f"crop_fraction is {crop_fraction}: give a share in [0.1, 1]")
+    require_choice("resize", resize, ("shorter", "squash"))
     require_choice("interpolation", interpolation, ("bicubic", "bilinear"))
     for name, triple, above in (("mean", mean, -math.inf), ("std", std, 0)):
         if not isinstance(triple, (tuple, list)):
@@ -58,9 +108,15 @@ def preprocess(
         for value in triple:
             require_number(name, value, above=above)
 
+    if height * width / crop_fraction**2 > MOST_PIXELS:
+        raise ValueError(
+            f"image_size is {image_size!r}: give at most {MOST_PIXELS:,} pixels"
+        )
     photo = open_rgb(image)
     tall, wide = math.floor(height / crop_fraction), math.floor(width / crop_fraction)
-    if tall * photo.width >= wide * photo.height:
+    if resize == "squash":
+        size = (wide, tall)
+    elif tall * photo.width >= wide * photo.height:
         size = (int(tall * photo.width / photo.height), tall)
     else:
         size = (wide, int(wide * photo.height / photo.width))
@@ -80,6 +136,61 @@ def preprocess(
         for triple in (mean, std)
     )
     return ((pixels - mean) / std)[None]  # (1, 3, H, W)
+
+
+@torch.no_grad()
+def classify(
+    model: nn.Module, image: Tensor, labels: list[str], top_k: int = 5
+) -> list[tuple[str, float]]:
+    """Name what a model sees in one image, likeliest first.
+
+    Args:
+        model: Maps images to class scores; it must be in eval mode.
+        image: The image, as `preprocess` returns it.
+        labels: What the classes are called, in the order of the scores.
+        top_k: How many to return.
+    Shape:
+        image (1, c, H, W)
+    Returns:
+        (label, probability) for the top_k classes; the probability is the softmax
+        over all classes.
+    Raises:
+        ValueError: not one image, not one label a class, top_k above the number of
+            classes, a model in training mode, or scores that are not finite.
+        TypeError: the image is no tensor, the model no module, or the labels no list.
+    Reference:
+        Chapter 09.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}: give a torch.nn.Module")
+    if not isinstance(labels, (list, tuple)):
+        raise TypeError(f"labels is a {type(labels).__name__}: give a list of names")
+    require_tensor("image", image, "1 c H W")
+    require_whole("top_k", top_k)
+    if len(image) != 1:
+        raise ValueError(f"{len(image)} images arrived: give one, (1, c, H, W)")
+    if model.training:
+        raise ValueError("the model is in training mode: call model.eval() first")
+    scores = model(image)  # (1, classes)
+    require_tensor("scores", scores, "1 classes")
+    if len(scores) != 1:
+        raise ValueError(f"the model gave {len(scores)} rows of scores for one image")
+    require_finite("scores", scores)
+    probabilities = scores.softmax(dim=1)[0]  # (classes)
+    if len(labels) != len(probabilities):
+        raise ValueError(
+            f"there are {len(labels)} labels, the model scores {len(probabilities)} "
+            "classes: give one label a class"
+        )
+    if top_k > len(labels):
+        raise ValueError(f"top_k is {top_k}: there are {len(labels)} classes")
+    best = probabilities.topk(top_k)
+    return [
+        (labels[index], probability)
+        for index, probability in zip(
+            best.indices.tolist(), best.values.tolist(), strict=True
+        )
+    ]
 
 
 def open_rgb(image: Image.Image | str | PathLike) -> Image.Image:
