@@ -71,7 +71,8 @@ def save_checkpoint(model: ViT, path: str | PathLike) -> None:
     config = json.dumps(dataclasses.asdict(model.config), default=_plain_number)
     part = path.with_name(f".{path.name}.part")
     try:
-        save_file(tensors, part, metadata={"format": "pt", "vitlib_config": config})
+        # One entry: safetensors writes several in an order that changes.
+        save_file(tensors, part, metadata={"vitlib_config": config})
         os.replace(part, path)
     except (SafetensorError, OSError) as error:
         raise OSError(f"{str(path)!r} could not be written ({error})") from error
