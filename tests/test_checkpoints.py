@@ -1123,7 +1123,7 @@ def test_a_ratio_that_json_does_not_know():
 
 
 @pytest.mark.parametrize("kind", OTHER_PICKLES)
-def test_what_any_pickle_asks_for_is_named(tmp_path, kind):
+def test_any_pickle_is_called_one(tmp_path, kind):
     path = set_trap(kind, tmp_path, Trap(tmp_path / "planted"))
     with pytest.raises(ValueError, match=r"is a pickle|pickled objects"):
         load_pretrained(path, **TOLD)

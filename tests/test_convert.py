@@ -604,12 +604,14 @@ ASKED = {
     ],
 )
 def test_all_that_is_missing_is_named(form, missing):
+    # Its first versions have two pools.
+    asked = ASKED | ({"pool": "pool ('cls' or 'mean_all')"} if "old" in form else {})
     _, theirs, _ = both(form)
     told = {k: v for k, v in told_of(form).items() if k not in missing}
     message = (
         f"a {source_of(form)} state dict does not say {', '.join(missing)}: look them "
         "up in the code that trained it, and give "
-        + ", ".join(ASKED[name] for name in missing)
+        + ", ".join(asked[name] for name in missing)
     )
     with pytest.raises(ValueError, match=exact_match(message)):
         infer_config(theirs, source_of(form), **told)
@@ -1362,3 +1364,19 @@ def test_half_a_projection_of_one_head():
     del theirs["transformer.layers.0.0.to_out.0.bias"]
     with pytest.raises(ValueError, match=r"to_out\.0\.bias' is missing"):
         convert_state_dict(theirs, "vit-pytorch", config)
+
+
+def test_sizes_beyond_any_tensor():
+    _, theirs, config = both("timm")
+    huge = dataclasses.replace(config, image_size=2**31 - 2, patch_size=2)
+    with pytest.raises(ValueError, match="no tensor is as large"):
+        convert_state_dict(theirs, "timm", huge)
+
+
+def test_only_a_missing_head_is_called_so():
+    _, theirs, config = both("vit-pytorch, old")
+    for key, called in (("mlp_head.0.bias", False), ("mlp_head.1.bias", True)):
+        lacking = {name: value for name, value in theirs.items() if name != key}
+        with pytest.raises(ValueError, match=re.escape(key)) as caught:
+            convert_state_dict(lacking, "vit-pytorch", config)
+        assert ("without its head" in str(caught.value)) == called

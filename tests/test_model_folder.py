@@ -460,3 +460,13 @@ def test_names_may_be_in_any_script(folder):
 def test_an_empty_pretrained_cfg_is_none(folder):
     config = TIMM | TIMM_PHOTOS | {"pretrained_cfg": None}
     assert read_preprocessing(folder(config=config))["image_size"] == 6
+
+
+def test_a_scale_that_is_no_number(folder):
+    path = folder(preprocessor_config=HF_PHOTOS | {"rescale_factor": float("nan")})
+    with pytest.raises(ValueError, match=r"nan for rescale_factor"):
+        read_preprocessing(path)
+
+
+def test_a_folder_given_as_text(folder):
+    assert read_config(str(folder(config=HF))) == read_config(folder(config=HF))

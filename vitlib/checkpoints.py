@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import re
+import warnings
 from os import PathLike
 from pathlib import Path
 
@@ -341,7 +342,9 @@ def _read(path: Path, suffix: str) -> dict[str, Tensor]:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 loaded = dict(arrays)
         else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            # It warns of pickles that it is about to refuse.
+            with warnings.catch_warnings(action="ignore"):
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         what = f"asks for {wanted[1]}" if wanted else "is damaged or no such file"

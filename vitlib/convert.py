@@ -123,9 +123,12 @@ def infer_config(
     found = _measure(tensors, dialect, sizes)
     missing = [name for name in missing if name != "num_heads" or "h" not in sizes]
     if missing:
+        pools = ", ".join(map(repr, dialect.fixed.get("pool", POOLS)))
+        pools = " or ".join(pools.rsplit(", ", 1))
+        asked = _ASKED | {"pool": f"pool ({pools})"}
         raise ValueError(
             f"a {source} state dict does not say {', '.join(missing)}: look them up in "
-            f"the code that trained it, and give {', '.join(map(_ASKED.get, missing))}"
+            f"the code that trained it, and give {', '.join(map(asked.get, missing))}"
         )
     choice = {
         name: fixed[name] if said[name] is None else said[name]
@@ -177,8 +180,13 @@ def convert_state_dict(
     """
     tensors = _tensors_of(state_dict)
     dialect = _dialect_of(tensors, source)
-    with torch.device("meta"):
-        wanted = list(ViT(config).state_dict())
+    try:
+        with torch.device("meta"):
+            wanted = list(ViT(config).state_dict())
+    except (RuntimeError, OverflowError) as error:
+        raise ValueError(
+            f"no tensor is as large as the config asks: {error}"
+        ) from error
     _refuse_config(source, dialect, config)
     _require_depth(tensors, dialect, config)
 
@@ -228,7 +236,6 @@ _ASKED = {
     "num_heads": "num_heads (embed_dim / 64 in most published models)",
     "norm_eps": "norm_eps (1e-6, 1e-5 and 1e-12 are all in use)",
     "gelu": "gelu ('erf' or 'tanh')",
-    "pool": "pool ('cls', 'mean' or 'mean_all')",
 }
 
 
@@ -377,7 +384,7 @@ def _require_depth(
 
 def _refuse_keys(missing: list[str], surplus: list[str], used: set[str]) -> None:
     if missing:
-        head = "head" in missing[0] or "classifier" in missing[0]
+        head = re.match(r"heads?[./]|classifier|mlp_head\.(1|weight|bias)", missing[0])
         raise ValueError(
             f"{missing[0]!r} is missing{_more(missing)}: "
             + _nearest(missing[0], surplus or used, "the nearest key that is there")

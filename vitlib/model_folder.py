@@ -86,6 +86,7 @@ def read_preprocessing(folder: Path) -> dict:
     Reference:
         Chapter 09.
     """
+    folder = Path(folder)
     theirs = folder / "preprocessor_config.json"
     if theirs.is_file():
         return _transformers_preprocessing(_Json(theirs))
@@ -145,6 +146,7 @@ class _Json(dict):
 
 
 def _config_of(folder: Path) -> _Json:
+    folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise ValueError(
             f"{str(folder)!r} has no config.json: give the weights file itself, with "
@@ -193,7 +195,7 @@ def _transformers_preprocessing(config: _Json) -> dict:
     if config.field("resample", int) not in RESAMPLE:
         raise config.refuse("resample", impossible)
     factor = config.field("rescale_factor", (int, float), 1 / 255)
-    if abs(factor * 255 - 1) > 1e-6:
+    if not abs(factor * 255 - 1) <= 1e-6:
         raise config.refuse("rescale_factor", impossible)
     if isinstance(config.get("size"), dict):
         sides = config.inside("size")
