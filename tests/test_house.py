@@ -22,6 +22,7 @@ EXPERIMENTS = sorted((ROOT / "notebooks" / "experiments").glob("*.py"))
 # What each module may import of vitlib; a name here is also a rank: later ones
 # build on earlier ones, never the other way.
 MAY_IMPORT = {
+    "files": set(),
     "arguments": set(),
     "data": set(),
     "plots": set(),
@@ -33,7 +34,9 @@ MAY_IMPORT = {
     "multi_head": {"arguments", "attention"},
     "encoder": {"arguments", "mlp", "multi_head"},
     "vit": {"arguments", "patches", "cls_token", "mlp", "multi_head", "encoder"},
-    "train": {"arguments"},
+    "augment": {"arguments"},
+    "runs": {"files"},
+    "train": {"arguments", "augment", "runs"},
     "predict": {"arguments"},
 }
 
