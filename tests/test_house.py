@@ -23,6 +23,7 @@ EXPERIMENTS = sorted((ROOT / "notebooks" / "experiments").glob("*.py"))
 # build on earlier ones, never the other way.
 MAY_IMPORT = {
     "files": set(),
+    "downloads": {"data", "files", "runs"},
     "arguments": set(),
     "data": set(),
     "plots": set(),
@@ -35,8 +36,17 @@ MAY_IMPORT = {
     "encoder": {"arguments", "mlp", "multi_head"},
     "vit": {"arguments", "patches", "cls_token", "mlp", "multi_head", "encoder"},
     "augment": {"arguments"},
-    "runs": {"files"},
-    "train": {"arguments", "augment", "runs"},
+    "runs": {"arguments", "files"},
+    "train": {
+        "arguments",
+        "augment",
+        "checkpoints",
+        "data",
+        "files",
+        "plots",
+        "runs",
+        "vit",
+    },
     "predict": {"arguments"},
 }
 

@@ -20,6 +20,19 @@ from vitlib.arguments import (
 )
 
 
+def normalise(images: Tensor) -> Tensor:
+    """Move pixels from [0, 1] to [-1, 1], as `vitlib.predict.preprocess` does.
+
+    Args:
+        images: Pixels.
+    Returns:
+        (images - 0.5) / 0.5
+    Reference:
+        Chapter 10.
+    """
+    return (images - 0.5) / 0.5
+
+
 def flip(images: Tensor, *, generator: torch.Generator) -> Tensor:
     """Mirror every second image, on average, left to right.
 
@@ -298,4 +311,8 @@ def _require_pairs(images: Tensor, targets: Tensor) -> None:
             f"{len(images)} images and {len(targets)} targets arrived: give one row "
             "of class probabilities for each image"
         )
-    require_float("targets", targets)
+    if not targets.is_floating_point():
+        raise ValueError(
+            f"targets is {targets.dtype}: give class probabilities as floats, for "
+            "labels F.one_hot(labels, num_classes).float()"
+        )

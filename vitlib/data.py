@@ -183,10 +183,7 @@ def cifar10(folder: str | os.PathLike, split: str = "train") -> tuple[Tensor, Te
         Krizhevsky 2009. Chapter 10.
     """
     _require_split(split)
-    folder = Path(folder)
-    for inside in ("cifar-10-batches-bin", "package"):
-        if (folder / inside).is_dir():
-            folder = folder / inside
+    folder = _cifar10_files(folder)
     names = [
         name for name in CIFAR10_FILES if name.startswith("test") == (split == "test")
     ]
@@ -199,6 +196,24 @@ def cifar10(folder: str | os.PathLike, split: str = "train") -> tuple[Tensor, Te
     # An image is its label and then 32 * 32 bytes of red, of green and of blue.
     records = np.frombuffer(records, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
     return _as_tensors(records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0])
+
+
+def has_cifar10(folder: str | os.PathLike) -> bool:
+    """Tell whether a folder is one for `cifar10`, complete or not.
+
+    Args:
+        folder: Any path.
+    Returns:
+        True if one of the files is there.
+    Reference:
+        Chapter 10.
+    """
+    files = _cifar10_files(folder)
+    return any(
+        (files / name).with_suffix(suffix).exists()
+        for name in CIFAR10_FILES
+        for suffix in (".bin", ".png")
+    )
 
 
 def image_folder(
@@ -249,6 +264,36 @@ def image_folder(
     images = np.stack(photos).transpose(0, 3, 1, 2)  # (N, 3, H, W)
     names = [inside.name for inside in classes]
     return *_as_tensors(images, np.array(labels)), names
+
+
+def hold_out(labels: Tensor, share: float, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Split into images to train on and images to choose a recipe by.
+
+    The same share of every class is held out, rounded, but at least one image of a
+    class that has two.
+
+    Args:
+        labels: Classes.
+        share: How much to hold out, in (0, 1).
+        seed: Of the choice.
+    Shape:
+        labels (N)
+    Returns:
+        The numbers of the images to train on and of those held out, both rising.
+    Raises:
+        ValueError: share lies outside (0, 1).
+    Reference:
+        Chapter 10.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share is {share}: give a share in (0, 1)")
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        mine = (labels == label).nonzero().flatten()
+        count = min(max(round(share * len(mine)), 1), len(mine) - 1)
+        held[mine[torch.randperm(len(mine), generator=generator)[:count]]] = True
+    return (~held).nonzero().flatten(), held.nonzero().flatten()
 
 
 def relation_task(
@@ -326,12 +371,21 @@ def _as_tensors(pixels: np.ndarray, classes: np.ndarray) -> tuple[Tensor, Tensor
     return images, torch.from_numpy(classes.astype(np.int64))
 
 
+def _cifar10_files(folder: str | os.PathLike) -> Path:
+    """Go into the subfolder that an archive made, if there is one."""
+    folder = Path(folder)
+    for inside in ("cifar-10-batches-bin", "package"):
+        if (folder / inside).is_dir():
+            return folder / inside
+    return folder
+
+
 def _read_official(folder: Path, name: str, table: dict) -> bytes:
     """Read a file that must be, byte for byte, the one in the table."""
     size, digest = table[name]
     path = folder / name
     fetch = "python -m vitlib.downloads " + (
-        "fashion_mnist" if table is FASHION_FILES else "cifar10"
+        "cifar10" if table is CIFAR10_FILES else "fashion_mnist"
     )
     if not path.is_file():
         raise ValueError(
@@ -359,7 +413,7 @@ def _read_sheets(folder: Path, split: str, names: list[str]) -> bytes:
         labels = labels.reshape(len(names), -1, 1)
     except FileNotFoundError as error:
         raise ValueError(
-            f"there is no file {str(path)!r}, the labels of the sheets beside it: {mend}"
+            f"there is no file {str(path)!r}, the labels of the sheets: {mend}"
         ) from error
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(
@@ -369,7 +423,12 @@ def _read_sheets(folder: Path, split: str, names: list[str]) -> bytes:
     records = []
     for name, its_labels in zip(names, labels, strict=True):
         path = (folder / name).with_suffix(".png")
-        pixels = _read_pixels(path, mend).reshape(-1, 32 * 32, 3)
+        pixels = _read_pixels(path, mend)
+        if pixels.shape[1] != 32 * 32:
+            raise ValueError(
+                f"{str(path)!r} is {pixels.shape[1]} pixels wide instead of 1024: "
+                f"{mend}"
+            )
         pixels = pixels.transpose(0, 2, 1).reshape(-1, 3 * 32 * 32)
         if len(pixels) != len(its_labels):
             raise ValueError(
@@ -415,6 +474,8 @@ def _read_photo(path: Path, image_size: int) -> np.ndarray:
     try:
         with Image.open(path) as file:
             photo = ImageOps.exif_transpose(file)
+            if photo.mode in ("I", "F"):
+                raise ValueError(f"the range of its mode {photo.mode!r} is unknown")
             if photo.mode.startswith("I;16"):
                 # Sixteen bits hold 257 shades for each that eight bits hold.
                 photo = Image.fromarray((np.array(photo) // 257).astype(np.uint8))
@@ -425,7 +486,7 @@ def _read_photo(path: Path, image_size: int) -> np.ndarray:
     # Each of PIL's decoders fails in its own way, and only when it needs the pixels.
     except Exception as error:
         raise ValueError(
-            f"{str(path)!r} cannot be read as a photo ({error}): save it again as PNG or "
-            "JPEG, or take it out of the folder"
+            f"{str(path)!r} cannot be read as a photo ({error}): save it again as PNG "
+            "or JPEG, or take it out of the folder"
         ) from error
     return np.asarray(square)

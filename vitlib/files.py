@@ -21,7 +21,7 @@ def replace_whole(path: str | os.PathLike) -> Iterator[Path]:
         OSError: the folder is missing or not writable, or the disk is full.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.part")
     try:
         yield partial
         # On the disk first, then under its name: the order survives a power cut.

@@ -1,16 +1,50 @@
-"""What a training leaves behind: checkpoints to go on from, metrics, a progress bar."""
+"""What surrounds a training: checkpoints to go on from, metrics, a progress bar."""
 
 import csv
+import dataclasses
 import io
 import os
 import time
+import zlib
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitlib.arguments import require_choice
 from vitlib.files import replace_whole
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Pick the processor to train on.
+
+    Args:
+        name: "auto" for cuda, else mps, else cpu; or one of these.
+    Returns:
+        The device.
+    Raises:
+        ValueError: PyTorch does not find it.
+    Reference:
+        Chapter 10.
+    """
+    require_choice("device", name, DEVICES)
+    found = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind in found if found[kind])
+    if not found[name]:
+        raise ValueError(
+            f"device is {name!r}, but PyTorch finds none: give 'auto' or 'cpu', or "
+            "install a PyTorch that was built for it"
+        )
+    return torch.device(name)
 
 
 class TrainState:
@@ -58,7 +92,7 @@ class TrainState:
             "loss_sum": self.loss_sum,
             "history": self.history,
             "model": self.model.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
+            "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "global_generators": _global_generators(self.model),
@@ -95,8 +129,8 @@ class TrainState:
             saved = contents["settings"]
         except Exception as error:
             raise ValueError(
-                f"{str(path)!r} cannot be read as a checkpoint of a training: delete it "
-                f"to start anew, or choose another folder ({type(error).__name__})"
+                f"{str(path)!r} is damaged or no checkpoint of a training: delete it "
+                "to start anew, or choose another folder"
             ) from error
         different = [
             f"{name} was {saved.get(name)!r} and is {settings.get(name)!r}"
@@ -113,11 +147,37 @@ class TrainState:
         self.loss_sum = contents["loss_sum"]
         self.history = contents["history"]
         self.model.load_state_dict(contents["model"])
-        if self.average:
+        if self.average is not None:
             self.average.load_state_dict(contents["average"])
         self.optimizer.load_state_dict(contents["optimizer"])
         self.generator.set_state(contents["generator"])
         _set_global_generators(contents["global_generators"])
+
+
+def settings_of(
+    model: nn.Module, images: Tensor, labels: Tensor, config: object
+) -> dict:
+    """Name all that must not change when a training goes on.
+
+    Args:
+        model: The model; its parameters' names and shapes count.
+        images: Training images.
+        labels: Their classes.
+        config: A `vitlib.train.TrainConfig`.
+    Returns:
+        A dict of plain values: the config, and checksums of the rest.
+    Reference:
+        Chapter 10.
+    """
+    settings = dataclasses.asdict(config)
+    # Free to change: neither enters the arithmetic.
+    del settings["save_every"], settings["device"]
+    shapes = [(name, list(v.shape)) for name, v in model.state_dict().items()]
+    settings["model"] = f"{zlib.crc32(repr(shapes).encode()):08x}"
+    for name, tensor in (("images", images), ("labels", labels)):
+        array = np.ascontiguousarray(tensor.cpu().numpy())
+        settings[name] = f"{zlib.crc32(array):08x}"
+    return settings
 
 
 def _global_generators(model: nn.Module) -> dict[str, Tensor]:
@@ -158,15 +218,22 @@ class Progress:
         stream: Where to write; None for nowhere.
         total: Number of steps.
         done: Steps that were done before.
+        unit: What a step is called.
         every: Seconds between two plain lines.
     Reference:
         Chapter 10.
     """
 
     def __init__(
-        self, stream: TextIO | None, total: int, *, done: int = 0, every: float = 60
+        self,
+        stream: TextIO | None,
+        total: int,
+        *,
+        done: int = 0,
+        unit: str = "steps",
+        every: float = 60,
     ):
-        self.stream, self.total, self.first = stream, total, done
+        self.stream, self.total, self.first, self.unit = stream, total, done, unit
         self.bar = stream is not None and stream.isatty()
         self.pause = 0.2 if self.bar else every
         self.start = self.last = time.monotonic()
@@ -183,7 +250,7 @@ class Progress:
             return
         self.last = now
         left = (now - self.start) / max(done - self.first, 1) * (self.total - done)
-        text = f"{done:,} of {self.total:,}, {_clock(left)} left  {note}"
+        text = f"{done:,} of {self.total:,} {self.unit}, {_clock(left)} left, {note}"
         if self.bar:
             filled = round(24 * done / self.total)
             text = f"\r[{'#' * filled}{'.' * (24 - filled)}] {text:<52}"

@@ -4,11 +4,14 @@
 and more; `python -m vitlib.train --help` is its command line.
 """
 
+import argparse
 import copy
 import dataclasses
+import inspect
 import math
 import os
-import zlib
+import re
+import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -24,8 +27,29 @@ from vitlib.arguments import (
     require_tensor,
     require_whole,
 )
-from vitlib.augment import cutmix, flip, mixup, pad_crop, rand_augment
-from vitlib.runs import Progress, TrainState, write_metrics
+from vitlib.augment import cutmix, flip, mixup, normalise, pad_crop, rand_augment
+from vitlib.checkpoints import save_checkpoint
+from vitlib.data import (
+    CIFAR10_CLASSES,
+    FASHION_CLASSES,
+    FASHION_FILES,
+    cifar10,
+    digits,
+    fashion_mnist,
+    has_cifar10,
+    hold_out,
+    image_folder,
+)
+from vitlib.files import replace_whole
+from vitlib.runs import (
+    DEVICES,
+    Progress,
+    TrainState,
+    choose_device,
+    settings_of,
+    write_metrics,
+)
+from vitlib.vit import ViT, ViTConfig, count_parameters
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.csv"
 
@@ -183,7 +207,7 @@ class TrainConfig:
             require_rate(name, getattr(self, name))
         for name in ("flip", "bf16"):
             require_choice(name, getattr(self, name), (False, True))
-        require_choice("device", self.device, ("auto", "cuda", "mps", "cpu"))
+        require_choice("device", self.device, DEVICES)
         if self.rand_magnitude > 1:
             raise ValueError(
                 f"rand_magnitude is {self.rand_magnitude}: give a number in (0, 1]"
@@ -245,7 +269,7 @@ def train(
     if folder is not None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        settings = _settings(model, images, labels, config)
+        settings = settings_of(model, images, labels, config)
         if (folder / CHECKPOINT).exists():
             state.load(folder / CHECKPOINT, settings)
     progress = Progress(log, last_step, done=state.step)
@@ -295,34 +319,6 @@ def train(
     return state.history
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """Pick the processor to train on.
-
-    Args:
-        name: "auto" for cuda, else mps, else cpu; or one of these.
-    Returns:
-        The device.
-    Raises:
-        ValueError: PyTorch does not find it.
-    Reference:
-        Chapter 10.
-    """
-    require_choice("device", name, ("auto", "cuda", "mps", "cpu"))
-    found = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(kind for kind in found if found[kind])
-    if not found[name]:
-        raise ValueError(
-            f"device is {name!r}, but PyTorch finds none: give 'auto' or 'cpu', or "
-            "install a PyTorch that was built for it"
-        )
-    return torch.device(name)
-
-
 def learning_rate(step: int, last_step: int, config: TrainConfig) -> float:
     """Return the rate of a step: a line up to config.lr, then a cosine down to 0.
 
@@ -341,51 +337,6 @@ def learning_rate(step: int, last_step: int, config: TrainConfig) -> float:
     return (
         config.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / (last_step - rise)))
     )
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Move pixels from [0, 1] to [-1, 1], as `vitlib.predict.preprocess` does.
-
-    Args:
-        images: Pixels.
-    Returns:
-        (images - 0.5) / 0.5
-    Reference:
-        Chapter 10.
-    """
-    return (images - 0.5) / 0.5
-
-
-def hold_out(labels: Tensor, share: float, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Split into images to train on and images to choose a recipe by.
-
-    The same share of every class is held out, rounded, but at least one image of a
-    class that has two.
-
-    Args:
-        labels: Classes.
-        share: How much to hold out, in (0, 1).
-        seed: Of the choice.
-    Shape:
-        labels (N)
-    Returns:
-        The numbers of the images to train on and of those held out, both rising.
-    Raises:
-        ValueError: share lies outside (0, 1).
-    Reference:
-        Chapter 10.
-    """
-    require_tensor("labels", labels, "N")
-    require_number("share", share)
-    if share >= 1:
-        raise ValueError(f"share is {share}: give a share in (0, 1)")
-    generator = torch.Generator().manual_seed(seed)
-    held = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique():
-        mine = (labels == label).nonzero().flatten()
-        count = min(max(round(share * len(mine)), 1), len(mine) - 1)
-        held[mine[torch.randperm(len(mine), generator=generator)[:count]]] = True
-    return (~held).nonzero().flatten(), held.nonzero().flatten()
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -452,20 +403,6 @@ def _count_classes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
     return scores.shape[1]
 
 
-def _settings(
-    model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig
-) -> dict:
-    """Name all that must not change when a training goes on."""
-    settings = dataclasses.asdict(config)
-    # Free to change: neither enters the arithmetic.
-    del settings["save_every"], settings["device"]
-    shapes = [(name, list(v.shape)) for name, v in model.state_dict().items()]
-    settings["model"] = f"{zlib.crc32(repr(shapes).encode()):08x}"
-    settings["images"] = f"{zlib.crc32(images.cpu().numpy()):08x}"
-    settings["labels"] = f"{zlib.crc32(labels.cpu().numpy()):08x}"
-    return settings
-
-
 def _row(
     state: TrainState,
     epoch_steps: int,
@@ -479,7 +416,8 @@ def _row(
         "train_loss": state.loss_sum / epoch_steps,
     }
     if held_out:
-        row["held_out_accuracy"] = evaluate(state.average or state.model, *held_out)
+        averaged = state.model if state.average is None else state.average
+        row["held_out_accuracy"] = evaluate(averaged, *held_out)
     return row
 
 
@@ -533,3 +471,199 @@ def _require_data(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         raise ValueError(f"labels is {labels.dtype}: give torch.int64, labels.long()")
     if labels.min() < 0:
         raise ValueError(f"a label is {labels.min()}: give classes counted from 0")
+
+
+# The command line
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        words: What follows `python -m vitlib.train`; the shell's when not given.
+    Returns:
+        0; 1 after an error, which is printed; 130 when interrupted.
+    Raises:
+        SystemExit: the words make no sense, or ask for help.
+    """
+    options = _parser().parse_args(words)
+    try:
+        _run(options)
+    except (ValueError, TypeError, OSError) as error:
+        named = isinstance(error, OSError) and error.filename
+        text = f"{error.filename}: {error.strerror}" if named else error
+        print(f"error: {text}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped: the same command goes on from the last checkpoint")
+        return 130
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Load the data, train, and leave everything that came of it in one folder."""
+    out = options.out or Path("runs") / (Path(options.data).name or "data")
+    images, labels, classes = _load(options.data, options.image_size)
+    kept, held = hold_out(labels, options.held_out, seed=options.seed)
+    # A handful of photos makes an epoch of a step or two, and needs many of them.
+    few = math.ceil(LEAST_STEPS * options.batch_size / len(kept))
+    config = _picked(TrainConfig, options, epochs=options.epochs or max(20, few))
+    model_config = _picked(
+        ViTConfig,
+        options,
+        image_size=images.shape[2],
+        patch_size=options.patch_size or _fair_patch_size(images.shape[2]),
+        in_channels=images.shape[1],
+        num_classes=len(classes),
+    )
+    torch.manual_seed(config.seed)
+    model = ViT(model_config)
+    print(
+        f"{len(kept):,} images to train on and {len(held):,} held out, {len(classes)} "
+        f"classes; a ViT of {count_parameters(model_config):,} parameters with patches "
+        f"of {model_config.patch_size} pixels on {choose_device(config.device)}",
+        flush=True,
+    )
+    history = train(
+        model,
+        images[kept],
+        labels[kept],
+        held_out=(images[held], labels[held]) if len(held) else None,
+        config=config,
+        folder=out,
+        log=sys.stdout,
+    )
+    weights = out / "weights.safetensors"
+    save_checkpoint(model, weights)
+    with replace_whole(out / "classes.txt") as partial:
+        partial.write_text("".join(f"{name}\n" for name in classes), "utf-8")
+    print(f"weights: {weights}\nmetrics: {out / METRICS}")
+    try:
+        from vitlib.plots import plot_history, save_plot
+    except ImportError:
+        print("curve: not drawn, for want of matplotlib")
+    else:
+        save_plot(out / "curve.png", lambda ax: plot_history(ax, history))
+        print(f"curve: {out / 'curve.png'}")
+
+
+# Steps of a training whose number of epochs is not given, at least.
+LEAST_STEPS = 1000
+# What the command line lets one choose of a ViT, and its defaults: small, for small
+# images and a processor without a GPU.
+MODEL_OPTIONS = {
+    "embed_dim": 96,
+    "depth": 4,
+    "num_heads": 4,
+    "mlp_ratio": 2.0,
+    "drop_rate": 0.0,
+    "drop_path_rate": 0.1,
+    "pool": "mean",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vitlib.train",
+        usage="%(prog)s --data DATA [options]",
+        description="Train a ViT and keep it in a folder. The same command goes on "
+        "with a training that was stopped, in whatever way.",
+        epilog="Photos of your own: make a folder with one subfolder for each class "
+        "and put the photos into them; then python -m vitlib.train --data my_photos. "
+        "What has a left and a right, such as digits, wants --no-flip.",
+    )
+    add = parser.add_argument
+    add(
+        "--data",
+        required=True,
+        help="digits; fashion_mnist, the part that ships; or a folder: your photos, or "
+        "the official files of Fashion-MNIST or CIFAR-10",
+    )
+    add(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="Where all that is written goes (default: runs/ and the name of the data)",
+    )
+    add(
+        "--image-size",
+        type=int,
+        default=64,
+        metavar="N",
+        help="Side that your own photos are cut to, in pixels (default: 64)",
+    )
+    add(
+        "--held-out",
+        type=float,
+        default=0.1,
+        metavar="X",
+        help="Share of the images to measure by and not to train on (default: 0.1)",
+    )
+    model = parser.add_argument_group("the model")
+    model.add_argument(
+        "--patch-size",
+        type=int,
+        metavar="N",
+        help="Side of a square patch, in pixels (default: about an eighth of the "
+        "image's)",
+    )
+    _add_options(model, ViTConfig, MODEL_OPTIONS)
+    training = parser.add_argument_group("the training")
+    training.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="Passes over the training images (default: 20, and more until these are "
+        f"{LEAST_STEPS:,} steps)",
+    )
+    recipe = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    del recipe["epochs"]
+    _add_options(training, TrainConfig, recipe)
+    return parser
+
+
+def _add_options(group, config: type, defaults: dict) -> None:
+    """Make an option of each field; its help is what the docstring says of it."""
+    doc = inspect.getdoc(config) or ""
+    said = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", doc, re.M))
+    for name, default in defaults.items():
+        text = " ".join(said.get(name, "").split()).rstrip(".").replace("%", "%%")
+        if isinstance(default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        else:
+            metavar = {int: "N", float: "X", str: "NAME"}[type(default)]
+            kind = {"type": type(default), "metavar": metavar}
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            default=default,
+            help=f"{text} (default: {default})",
+            **kind,
+        )
+
+
+def _picked(config: type, options: argparse.Namespace, **more: object):
+    """Build a config from the options that are named like its fields."""
+    names = {field.name for field in dataclasses.fields(config)}
+    return config(**{k: v for k, v in vars(options).items() if k in names} | more)
+
+
+def _load(data: str, image_size: int) -> tuple[Tensor, Tensor, list[str]]:
+    """Find out what `data` names, and load the part to train on."""
+    if data == "digits":
+        return *digits(), [str(digit) for digit in range(10)]
+    if data == "fashion_mnist":
+        return *fashion_mnist(), list(FASHION_CLASSES)
+    if any((Path(data) / name).exists() for name in FASHION_FILES):
+        return *fashion_mnist("train", data), list(FASHION_CLASSES)
+    if has_cifar10(data):
+        return *cifar10(data), list(CIFAR10_CLASSES)
+    return image_folder(data, image_size)
+
+
+def _fair_patch_size(image_size: int) -> int:
+    sizes = [p for p in range(2, image_size + 1) if image_size % p == 0]
+    return min(sizes, key=lambda p: abs(p - image_size / 8), default=1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,8 +3,8 @@
 python notebooks/experiments/10_fashion_mnist.py --runs runs --seed 0
 
 Needs the full set, from Debian's package dataset-fashion-mnist or from
-`python -m vitlib.downloads fashion_mnist DIR`. One seed takes about an hour of one core.
-A training that was stopped goes on when the same command runs again.
+`python -m vitlib.downloads fashion_mnist DIR`. One seed takes about an hour of one
+core. A training that was stopped goes on when the same command runs again.
 """
 
 import argparse
@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from vitlib import ViT, ViTConfig
-from vitlib.data import fashion_mnist
-from vitlib.train import TrainConfig, evaluate, hold_out, normalise, train
+from vitlib.augment import normalise
+from vitlib.data import fashion_mnist, hold_out
+from vitlib.train import TrainConfig, evaluate, train
 
 MODEL = ViTConfig(
     image_size=28,
