@@ -308,7 +308,8 @@ def train(
         epoch_ends = at + 1 == epoch_steps
         if epoch_ends:
             state.history.append(_row(state, epoch_steps, lr, held_out))
-            progress.line(_as_text(state.history[-1], config.epochs))
+            if _is_news(state.history[-1]["epoch"], config.epochs):
+                progress.line(_as_text(state.history[-1], config.epochs))
         if folder is not None and (epoch_ends or state.step % config.save_every == 0):
             state.save(folder / CHECKPOINT, settings)
             if state.history:
@@ -421,6 +422,11 @@ def _row(
     return row
 
 
+def _is_news(epoch: int, epochs: int) -> bool:
+    """Thousands of epochs of a few photos need not say a line each."""
+    return epoch % max(epochs // 50, 1) == 0 or epoch in (1, epochs)
+
+
 def _as_text(row: dict[str, float], epochs: int) -> str:
     text = f"epoch {row['epoch']} of {epochs}: loss {row['train_loss']:.4f}"
     if "held_out_accuracy" in row:
@@ -506,8 +512,9 @@ def _run(options: argparse.Namespace) -> None:
     images, labels, classes = _load(options.data, options.image_size)
     kept, held = hold_out(labels, options.held_out, seed=options.seed)
     # A handful of photos makes an epoch of a step or two, and needs many of them.
-    few = math.ceil(LEAST_STEPS * options.batch_size / len(kept))
-    config = _picked(TrainConfig, options, epochs=options.epochs or max(20, few))
+    few = math.ceil(LEAST_STEPS / math.ceil(len(kept) / options.batch_size))
+    epochs = max(20, few) if options.epochs is None else options.epochs
+    config = _picked(TrainConfig, options, epochs=epochs)
     model_config = _picked(
         ViTConfig,
         options,
