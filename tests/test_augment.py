@@ -233,6 +233,8 @@ def test_mixup_shares_are_from_a_beta(alpha):
     # a Beta(alpha, alpha) has E[s^2] = (alpha + 1) / (2 (2 alpha + 1)).
     expected = (alpha + 1) / (2 * alpha + 1)
     assert mixed.var().item() == pytest.approx(expected, rel=0.1)
+    # And cov(v, s v + (1 - s) w) = E[s].
+    assert (mixed * values).mean().item() == pytest.approx(0.5, abs=0.06)
 
 
 def test_cutmix_pastes_one_box():

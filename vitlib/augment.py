@@ -117,12 +117,12 @@ def rand_augment(
     for _ in range(num_ops):
         chosen = torch.randint(
             len(ops), (len(images),), generator=generator, device=generator.device
-        ).to(images.device)
+        )
         strength = 2 * _uniform(len(images), generator, images) - 1
         strength = magnitude * strength[:, None, None, None]  # (b, 1, 1, 1), in (-1, 1)
         changed = images.clone()
         for number, op in enumerate(ops):
-            mine = chosen == number
+            mine = (chosen == number).nonzero()[:, 0].to(images.device)
             changed[mine] = op(images[mine], strength[mine])
         images = changed.clamp(0, 1)
     return images
