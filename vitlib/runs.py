@@ -165,7 +165,7 @@ def settings_of(
         labels: Their classes.
         config: A `vitlib.train.TrainConfig`.
     Returns:
-        A dict of plain values: the config, and checksums of the rest.
+        The config's values, and checksums of the rest, by name.
     Reference:
         Chapter 10.
     """

@@ -242,7 +242,8 @@ def train(
     Shape:
         images (N, c, H, W), labels (N)
     Returns:
-        A row for each epoch: epoch, step, lr, train_loss, held_out_accuracy.
+        For each epoch a row with epoch, step, lr, train_loss, and held_out_accuracy
+        if images were held out.
     Raises:
         ValueError: images and labels do not match, the folder holds another training,
             the device is missing, or the loss is no longer finite.
