@@ -526,6 +526,25 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, stops):
     assert torch.equal(parameters_of(model), parameters_of(whole))
 
 
+def test_metrics_are_complete_before_the_checkpoint_is(tmp_path, monkeypatch):
+    """A kill right after the last checkpoint must not cost the last line."""
+    save = train_module.TrainState.save
+
+    def save_and_stop(state, path, settings):
+        save(state, path, settings)
+        if state.step == 6:
+            raise Stop
+
+    monkeypatch.setattr(train_module.TrainState, "save", save_and_stop)
+    config = TrainConfig(**EVERYTHING, epochs=2)
+    with pytest.raises(Stop):
+        train(make_model(), *some_digits(), config=config, folder=tmp_path)
+    history = train(make_model(), *some_digits(), config=config, folder=tmp_path)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    assert len(rows) == 2 and rows == history
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -604,6 +623,11 @@ def test_bad_arguments_of_train():
         train(make_linear(), images, labels, config={})
     with pytest.raises(ValueError, match="60 images and 59 labels arrived"):
         train(make_linear(), images, labels, held_out=(images, labels[1:]))
+    message = "images run from -1 to 1: give pixels in [0, 1]; train normalises them"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train(make_linear(), normalise(images), labels)
+    with pytest.raises(ValueError, match="images run from nan to nan: give pixels"):
+        train(make_linear(), images * math.nan, labels)
     with pytest.raises(ValueError, match="a label is 12, the model scores 10 classes"):
         train(make_linear(), images, labels + 3)
 

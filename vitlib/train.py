@@ -245,8 +245,9 @@ def train(
         For each epoch a row with epoch, step, lr, train_loss, and held_out_accuracy
         if images were held out.
     Raises:
-        ValueError: images and labels do not match, the folder holds another training,
-            the device is missing, or the loss is no longer finite.
+        ValueError: images and labels do not match, a pixel lies outside [0, 1], the
+            folder holds another training, the device is missing, or the loss is no
+            longer finite.
         OSError: the folder cannot be written.
     Reference:
         Dosovitskiy et al. 2021, appendix B.1. Chapter 10.
@@ -255,6 +256,7 @@ def train(
         raise TypeError(f"config is a {type(config).__name__}: give a TrainConfig")
     for data in ((images, labels), *([held_out] if held_out else [])):
         _require_data(model, *data)
+        _require_pixels(data[0])
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
     model.to(device)
@@ -311,10 +313,11 @@ def train(
             state.history.append(_row(state, epoch_steps, lr, held_out))
             if _is_news(state.history[-1]["epoch"], config.epochs):
                 progress.line(_as_text(state.history[-1], config.epochs))
+            if folder is not None:
+                write_metrics(state.history, folder / METRICS)
+        # Last of all: what comes before it is done again after a kill in between.
         if folder is not None and (epoch_ends or state.step % config.save_every == 0):
             state.save(folder / CHECKPOINT, settings)
-            if state.history:
-                write_metrics(state.history, folder / METRICS)
     if average is not None:
         model.load_state_dict(average.state_dict())
     model.eval()
@@ -460,6 +463,15 @@ def _require_classes(scores: Tensor, labels: Tensor) -> None:
         raise ValueError(
             f"a label is {labels.max()}, the model scores {scores.shape[1]} classes: "
             f"build it with num_classes={labels.max() + 1} or more"
+        )
+
+
+def _require_pixels(images: Tensor) -> None:
+    low, high = images.min().item(), images.max().item()
+    if not 0 <= low <= high <= 1:
+        raise ValueError(
+            f"images run from {low:.4g} to {high:.4g}: give pixels in [0, 1]; train "
+            "normalises them itself, after it has augmented them"
         )
 
 
