@@ -22,9 +22,8 @@ EXPERIMENTS = sorted((ROOT / "notebooks" / "experiments").glob("*.py"))
 # What each module may import of vitlib; a name here is also a rank: later ones
 # build on earlier ones, never the other way.
 MAY_IMPORT = {
-    "files": set(),
-    "downloads": {"data", "files", "runs"},
     "arguments": set(),
+    "files": set(),
     "data": set(),
     "plots": set(),
     "patches": {"arguments"},
@@ -37,6 +36,7 @@ MAY_IMPORT = {
     "vit": {"arguments", "patches", "cls_token", "mlp", "multi_head", "encoder"},
     "augment": {"arguments"},
     "runs": {"arguments", "files"},
+    "downloads": {"data", "files", "runs"},
     "train": {
         "arguments",
         "augment",
