@@ -53,6 +53,16 @@ def test_the_generator_alone_decides(view):
     assert one.shape == images.shape and one.dtype == images.dtype
 
 
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 1, 3, 5), (3, 2, 4, 4)])
+def test_other_dtypes_and_shapes(view, dtype, shape):
+    images = torch.rand(shape, generator=dice()).to(dtype)
+    out = view(images, dice())
+    assert out.shape == images.shape and out.isfinite().all()
+    assert out.dtype in (dtype, torch.float32)
+
+
 @pytest.mark.parametrize("name", ["flip", "pad_crop", "rand_augment"])
 def test_each_image_has_its_own_dice(name):
     same = photos(1).expand(32, -1, -1, -1)
@@ -276,6 +286,23 @@ def test_cutmix_boxes_reach_every_corner():
             lambda: pad_crop(photos(2), -1, generator=dice()),
             ValueError,
             "padding is -1: give a whole number of at least 0",
+        ),
+        (
+            lambda: pad_crop(photos(2), 9, generator=dice()),
+            ValueError,
+            "padding is 9, the images are 10x8: give at most 8, which may move an "
+            "image out of sight",
+        ),
+        (
+            lambda: flip(photos(2)[:0], generator=dice()),
+            ValueError,
+            "images has shape (0, 3, 10, 8): give at least one",
+        ),
+        (
+            lambda: cutmix(photos(2), torch.eye(2), 1.0, generator=7),
+            TypeError,
+            "generator is a int: give a torch.Generator, such as "
+            "torch.Generator().manual_seed(0)",
         ),
         (
             lambda: rand_augment(photos(2), magnitude=1.5, generator=dice()),

@@ -589,6 +589,12 @@ def test_the_same_share_of_every_class_is_held_out():
     assert not torch.equal(held, torch.arange(10))
     assert torch.equal(hold_out(labels, 0.1, seed=3)[1], held)
     assert not torch.equal(hold_out(labels, 0.1, seed=4)[1], held)
+    with pytest.raises(TypeError, match="labels is a list: give a tensor"):
+        hold_out([0, 1], 0.5)
+    with pytest.raises(TypeError, match="share is 'half': give a number"):
+        hold_out(labels, "half")
+    with pytest.raises(ValueError, match=re.escape("labels has shape (143, 1): give")):
+        hold_out(labels[:, None], 0.5)
     for share in (0, 1, -0.5):
         with pytest.raises(ValueError, match=f"share is {share}: give a share in "):
             hold_out(labels, share)

@@ -46,7 +46,7 @@ def flip(images: Tensor, *, generator: torch.Generator) -> Tensor:
     Reference:
         Chapter 10.
     """
-    _require_images(images)
+    _require_images(images, generator)
     mirrored = _uniform(len(images), generator, images) < 0.5
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
@@ -63,13 +63,19 @@ def pad_crop(images: Tensor, padding: int, *, generator: torch.Generator) -> Ten
     Shape:
         images (b, c, H, W) -> (b, c, H, W)
     Raises:
-        ValueError: images are not floats with these axes, or padding is negative.
+        ValueError: images are not floats with these axes, or padding is negative or
+            larger than an image.
     Reference:
         He et al. 2016, sec. 4.2. Chapter 10.
     """
-    _require_images(images)
+    _require_images(images, generator)
     require_whole("padding", padding, at_least=0)
     b, c, height, width = images.shape
+    if padding > min(height, width):
+        raise ValueError(
+            f"padding is {padding}, the images are {height}x{width}: give at most "
+            f"{min(height, width)}, which may move an image out of sight"
+        )
     device = images.device
     corners = torch.randint(
         2 * padding + 1, (2, b), generator=generator, device=generator.device
@@ -108,7 +114,7 @@ def rand_augment(
     Reference:
         Cubuk et al. 2020, "RandAugment". Chapter 10.
     """
-    _require_images(images)
+    _require_images(images, generator)
     require_whole("num_ops", num_ops)
     require_number("magnitude", magnitude)
     if magnitude > 1:
@@ -146,7 +152,7 @@ def mixup(
     Reference:
         Zhang et al. 2018, "mixup". Chapter 10.
     """
-    _require_pairs(images, targets)
+    _require_pairs(images, targets, generator)
     share = _beta(len(images), alpha, generator, images)  # (b)
     other = _shuffled(len(images), generator).to(images.device)
     return (
@@ -173,7 +179,7 @@ def cutmix(
     Reference:
         Yun et al. 2019, "CutMix". Chapter 10.
     """
-    _require_pairs(images, targets)
+    _require_pairs(images, targets, generator)
     b, _, height, width = images.shape
     side = (1 - _beta(b, alpha, generator, images)).sqrt()  # (b), of the box
     centre = [_uniform(b, generator, images) for _ in range(2)]
@@ -298,13 +304,20 @@ def _beta(count: int, alpha: float, generator: torch.Generator, like: Tensor) ->
     return torch.from_numpy(share).to(like.device, like.dtype)
 
 
-def _require_images(images: Tensor) -> None:
+def _require_images(images: Tensor, generator: torch.Generator) -> None:
     require_tensor("images", images, "b c H W")
     require_float("images", images)
+    if 0 in images.shape:
+        raise ValueError(f"images has shape {tuple(images.shape)}: give at least one")
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator is a {type(generator).__name__}: give a torch.Generator, such "
+            "as torch.Generator().manual_seed(0)"
+        )
 
 
-def _require_pairs(images: Tensor, targets: Tensor) -> None:
-    _require_images(images)
+def _require_pairs(images: Tensor, targets: Tensor, generator: torch.Generator) -> None:
+    _require_images(images, generator)
     require_tensor("targets", targets, "b classes")
     if len(images) != len(targets):
         raise ValueError(

@@ -281,13 +281,19 @@ def hold_out(labels: Tensor, share: float, *, seed: int = 0) -> tuple[Tensor, Te
     Returns:
         The numbers of the images to train on and of those held out, both rising.
     Raises:
-        ValueError: share lies outside (0, 1).
+        ValueError: share lies outside (0, 1), or labels has other axes.
     Reference:
         Chapter 10.
     """
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels is a {type(labels).__name__}: give a tensor")
+    if labels.ndim != 1:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}: give 1 axis, (N)")
+    if not isinstance(share, (int, float)):
+        raise TypeError(f"share is {share!r}: give a number")
     if not 0 < share < 1:
         raise ValueError(f"share is {share}: give a share in (0, 1)")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(index(seed))
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         mine = (labels == label).nonzero().flatten()
