@@ -3,13 +3,18 @@
     python notebooks/experiments/10_fashion_mnist.py --runs runs --seed 0
 
 Needs the full set, from Debian's package dataset-fashion-mnist or from
-`python -m vitlib.downloads fashion_mnist DIR`. One seed takes about an hour of one
-core. A training that was stopped goes on when the same command runs again.
+`python -m vitlib.downloads fashion_mnist DIR`. One seed takes about an hour and a
+half of one core. A training that was stopped goes on when the same command runs again.
 
 5,000 of the 60,000 training images are held out; by them the recipe was chosen, and
 by them the seed that ships is. The weights of the last epoch are rounded to 16 bits
 and tested once. The seed's line in 10_fashion_mnist.csv beside this file is replaced,
 and RUNS/fashion_mnist_SEED holds weights.safetensors and metrics.csv.
+
+A first recipe (4 blocks, drop path 0.1, 40 epochs at 2e-3) had 93.1 % of the training
+images and 91.9 % of the held-out ones right, with seed 0, and 91.5 % of the test
+images. Its training set was not learned yet: hence two more blocks, more epochs, and
+no drop path.
 """
 
 import argparse
@@ -32,13 +37,12 @@ MODEL = ViTConfig(
     in_channels=1,
     num_classes=10,
     embed_dim=128,
-    depth=4,
+    depth=6,
     num_heads=4,
     mlp_ratio=2.0,
     pool="mean",
-    drop_path_rate=0.1,
 )
-RECIPE = dict(epochs=40, lr=2e-3, crop=0.07, bf16=True, device="cpu")
+RECIPE = dict(epochs=50, lr=1.5e-3, crop=0.07, bf16=True, device="cpu")
 
 
 def main() -> None:
