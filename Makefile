@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/installed
 PEERS := .venv/installed_peers
 
-.PHONY: book test lint unit chapters browser serve lab notebooks bench mutate clean
+.PHONY: book test lint unit chapters browser serve lab notebooks bench mutate soak clean
 .NOTPARALLEL:
 
 book: $(READY)
@@ -48,6 +48,9 @@ bench: $(READY)
 mutate: $(READY)
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
+
+soak: $(READY)
+	$(BIN)/pytest tests --ignore tests/site -q -m soak
 
 clean:
 	rm -rf _build .venv mutants .pytest_cache .ruff_cache .hypothesis vitlib.egg-info

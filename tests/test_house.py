@@ -23,6 +23,7 @@ EXPERIMENTS = sorted((ROOT / "notebooks" / "experiments").glob("*.py"))
 # build on earlier ones, never the other way.
 MAY_IMPORT = {
     "arguments": set(),
+    "files": set(),
     "data": set(),
     "plots": set(),
     "patches": {"arguments"},
@@ -44,8 +45,20 @@ MAY_IMPORT = {
     },
     "model_folder": set(),
     "checkpoints": {"arguments", "convert", "model_folder", "vit"},
-    "train": {"arguments"},
-    "predict": {"arguments"},
+    "augment": {"arguments"},
+    "runs": {"arguments", "files"},
+    "downloads": {"data", "files", "runs"},
+    "train": {
+        "arguments",
+        "augment",
+        "checkpoints",
+        "data",
+        "files",
+        "plots",
+        "runs",
+        "vit",
+    },
+    "predict": {"arguments", "checkpoints", "data"},
 }
 
 SIGNATURES = {

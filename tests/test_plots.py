@@ -115,3 +115,37 @@ def test_every_seed_is_a_dot_and_every_mean_a_bar(ax):
     assert [label.get_text() for label in ax.get_yticklabels()] == list(results)
     assert ax.lines[-1].get_xdata() == [25, 25]
     assert ax.get_xlabel() == "test accuracy (%)"
+
+
+HISTORY = [
+    {"epoch": 1, "train_loss": 2.0, "held_out_accuracy": 0.25},
+    {"epoch": 2, "train_loss": 1.5, "held_out_accuracy": 0.5},
+]
+
+
+def test_a_history_has_two_scales(ax):
+    assert plots.plot_history(ax, HISTORY) is ax
+    (loss,) = ax.lines
+    assert loss.get_xydata().tolist() == [[1, 2.0], [2, 1.5]]
+    (right,) = (other for other in ax.figure.axes if other is not ax)
+    (accuracy,) = right.lines
+    assert accuracy.get_xydata().tolist() == [[1, 25.0], [2, 50.0]]
+    # Told apart by more than colour.
+    assert loss.get_linestyle() == "-" and "solid" in ax.get_ylabel()
+    assert accuracy.get_linestyle() == "--" and "dashed" in right.get_ylabel()
+    assert ax.get_xlabel() == "epoch"
+
+
+def test_a_history_without_accuracies(ax):
+    rows = [{"epoch": 1, "train_loss": 2.0}]
+    plots.plot_history(ax, rows)
+    assert ax.figure.axes == [ax]
+
+
+def test_a_plot_becomes_a_file(tmp_path):
+    before, numbers = matplotlib.rcParams.copy(), plt.get_fignums()
+    path = tmp_path / "curve.png"
+    plots.save_plot(path, lambda ax: plots.plot_history(ax, HISTORY))
+    pixels = plt.imread(path)
+    assert pixels.ndim == 3 and len(np.unique(pixels)) > 20
+    assert matplotlib.rcParams == before and plt.get_fignums() == numbers

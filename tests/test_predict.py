@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from vitlib import ViT, ViTConfig
-from vitlib.predict import PREPROCESSING, classify, open_rgb, preprocess
+from vitlib import ViT, ViTConfig, predict
+from vitlib.checkpoints import save_checkpoint
+from vitlib.predict import PREPROCESSING, classify, main, open_rgb, preprocess
 
 RNG = np.random.default_rng(0)
 ORIENTATION = 0x0112
@@ -622,3 +623,64 @@ def test_scores_of_another_form(answer):
 def test_too_large_a_size_is_not_the_photos_fault():
     with pytest.raises(ValueError, match=r"image_size"):
         preprocess(IMAGE, image_size=100_000, resize="squash")
+
+
+# ---- the command line ------------------------------------------------------------
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """Make what a training leaves, with a model that looks at the mean colour."""
+    config = ViTConfig(
+        image_size=8, patch_size=8, in_channels=3, num_classes=3, embed_dim=8,
+        depth=1, num_heads=1,
+    )  # fmt: skip
+    save_checkpoint(ViT(config), tmp_path / "weights.safetensors")
+    (tmp_path / "classes.txt").write_text("red things\ngreen\nblue\n")
+    return tmp_path
+
+
+def favour(monkeypatch):
+    """Let the model score each class by its colour."""
+    monkeypatch.setattr(ViT, "forward", lambda self, x: 2 * x.mean(dim=(2, 3)))
+
+
+def test_the_command_line_prints_a_table(run_folder, monkeypatch, capsys):
+    favour(monkeypatch)
+    photo, weights = run_folder / "p.png", run_folder / "weights.safetensors"
+    Image.new("RGB", (30, 20), (255, 0, 128)).save(photo)
+    assert main([str(photo), "--weights", str(weights)]) == 0
+    assert capsys.readouterr().out == (
+        "red things   86.6 %\nblue         11.8 %\ngreen         1.6 %\n"
+    )
+    assert main([str(photo), "--weights", str(weights), "--top-k", "1"]) == 0
+    assert capsys.readouterr().out == "red things   86.6 %\n"
+    (run_folder / "classes.txt").unlink()
+    assert main([str(photo), "--weights", str(weights), "--top-k", "1"]) == 0
+    assert capsys.readouterr().out == "class 0   86.6 %\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing.png"], "error: there is no file 'nothing.png': check the path\n"),
+        (["p.png", "--top-k", "0"], "error: top_k is 0: give a whole number of at"),
+        (["p.png", "--weights", "w.safetensors"], "error: there is no file 'w.safet"),
+    ],
+)
+def test_the_command_line_ends_with_one_clear_line(
+    run_folder, monkeypatch, capsys, words, message
+):
+    monkeypatch.chdir(run_folder)
+    Image.new("RGB", (30, 20)).save("p.png")
+    if "--weights" not in words:
+        words = [*words, "--weights", "weights.safetensors"]
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith(message) and said.err.count("\n") == 1 and not said.out
+
+
+def test_without_weights_that_ship_some_must_be_given(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(predict, "SHIPPED", tmp_path / "cifar10_vit.safetensors")
+    assert main(["p.png"]) == 1
+    assert "error: no model ships with this copy" in capsys.readouterr().err

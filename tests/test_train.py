@@ -1,9 +1,19 @@
 """The plain loop learns, repeats itself, and does what it says step by step."""
 
 import ast
+import csv
+import dataclasses
 import inspect
+import io
 import math
+import os
+import random
 import re
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +21,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from vitlib import ViT, ViTConfig
-from vitlib.data import digits
-from vitlib.train import evaluate, fit
+from vitlib import train as train_module
+from vitlib.augment import normalise
+from vitlib.checkpoints import load_checkpoint
+from vitlib.data import digits, hold_out
+from vitlib.train import TrainConfig, evaluate, fit, learning_rate, main, train
+
+ROOT = Path(__file__).resolve().parent.parent
 
 CONFIG = ViTConfig(
     image_size=8, patch_size=2, in_channels=1, num_classes=10, embed_dim=24, depth=1,
@@ -259,3 +274,598 @@ def test_evaluate_restores_the_mode_of_every_module():
     model[0].eval()
     evaluate(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))
     assert [module.training for module in model.modules()] == [True, False, True]
+
+
+# ---- the long loop ---------------------------------------------------------------
+
+PLAIN = {"flip": False, "crop": 0.0, "label_smoothing": 0.0, "device": "cpu"}
+EVERYTHING = {
+    "rand_ops": 2, "mixup": 0.8, "cutmix": 1.0, "ema": 0.9, "batch_size": 20,
+    "device": "cpu",
+}  # fmt: skip
+
+
+def some_digits(count=60):
+    images, labels = digits("train")
+    return images[:count], labels[:count]
+
+
+def parameters_of(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def train_by_hand(model, images, labels, config):
+    """Write the same training down once more, AdamW and average included."""
+    generator = torch.Generator().manual_seed(config.seed)
+    parameters = list(model.parameters())
+    average = [p.detach().clone() for p in parameters]
+    first = [torch.zeros_like(p) for p in parameters]
+    second = [torch.zeros_like(p) for p in parameters]
+    steps = math.ceil(len(images) / config.batch_size)
+    last, rise = config.epochs * steps, math.ceil(config.warmup * config.epochs * steps)
+    losses = []
+    for step in range(last):
+        if step % steps == 0:
+            order = torch.randperm(len(images), generator=generator)
+        at = step % steps * config.batch_size
+        batch = order[at : at + config.batch_size]
+        logs = model(2 * images[batch] - 1).log_softmax(dim=1)
+        own = -logs[range(len(batch)), labels[batch]]
+        smooth = config.label_smoothing
+        loss = ((1 - smooth) * own - smooth * logs.mean(dim=1)).mean()
+        losses.append(loss.item())
+        grads = torch.autograd.grad(loss, parameters)
+        length = sum(grad.square().sum() for grad in grads).sqrt()
+        grads = [grad * min(1.0, config.clip / (length + 1e-6)) for grad in grads]
+        if step < rise:
+            lr = config.lr * (step + 1) / rise
+        else:
+            share = (step - rise) / (last - rise)
+            lr = config.lr * (1 + math.cos(math.pi * share)) / 2
+        keep = min(config.ema, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for p, grad, m, v, mean in zip(
+                parameters, grads, first, second, average, strict=True
+            ):
+                if p.ndim > 1:
+                    p.mul_(1 - lr * config.weight_decay)
+                m.mul_(0.9).add_(0.1 * grad)
+                v.mul_(0.999).add_(0.001 * grad**2)
+                m_hat, v_hat = (
+                    m / (1 - 0.9 ** (step + 1)),
+                    v / (1 - 0.999 ** (step + 1)),
+                )
+                p.sub_(lr * m_hat / (v_hat.sqrt() + 1e-8))
+                mean.copy_(keep * mean + (1 - keep) * p)
+    epochs = [sum(losses[i : i + steps]) / steps for i in range(0, last, steps)]
+    result = average if config.ema else [p.detach() for p in parameters]
+    return torch.cat([tensor.flatten() for tensor in result]), epochs
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"label_smoothing": 0.3, "clip": 0.05, "seed": 5},
+        {"weight_decay": 2.0, "warmup": 0.4, "ema": 0.8},
+        {"weight_decay": 0.0, "warmup": 0.0, "batch_size": 25},
+    ],
+)
+def test_every_step_of_train_is_as_described(options):
+    images, labels = some_digits(100)
+    config = TrainConfig(
+        **PLAIN | {"epochs": 4, "batch_size": 32, "lr": 0.01} | options
+    )
+    ours, theirs = make_linear(), make_linear()
+    history = train(ours, images, labels, config=config)
+    expected, epochs = train_by_hand(theirs, images, labels, config)
+    torch.testing.assert_close(parameters_of(ours), expected, atol=1e-5, rtol=1e-4)
+    assert [row["train_loss"] for row in history] == pytest.approx(epochs, rel=1e-4)
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert [row["step"] for row in history] == [4, 8, 12, 16]
+    assert not ours.training
+
+
+def test_only_matrices_decay():
+    model = ViT(CONFIG)
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in train_module._optimizer(model, TrainConfig()).param_groups
+        for parameter in group["params"]
+    }
+    kept = {name for name, p in model.named_parameters() if decays[id(p)] == 0}
+    assert len(decays) == len(list(model.parameters()))
+    assert {decays[key] for key in decays} == {0.0, 0.05}
+    assert kept == {
+        name
+        for name, _ in model.named_parameters()
+        if name in ("cls_token", "pos_embed") or name.endswith("bias") or "norm" in name
+    }
+
+
+def test_the_learning_rate_by_hand():
+    config = TrainConfig(lr=2.0, warmup=0.2)
+    rates = [learning_rate(step, 10, config) for step in range(10)]
+    assert rates[:3] == [1.0, 2.0, 2.0]
+    assert rates[6] == pytest.approx(1.0)
+    assert rates[9] == pytest.approx(1 - math.cos(math.pi / 8))
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+
+
+def test_the_model_sees_normalised_pixels_and_every_image_once():
+    seen = []
+
+    class Watched(nn.Linear):
+        def forward(self, images):
+            if self.training:
+                seen.append(images)
+            return super().forward(images.flatten(1))
+
+    images, labels = some_digits(50)
+    config = TrainConfig(**PLAIN, epochs=2, batch_size=16)
+    train(Watched(64, 10), images, labels, config=config)
+    assert [len(batch) for batch in seen] == [16, 16, 16, 2] * 2
+    whole = {image.numpy().tobytes() for image in normalise(images)}
+    for epoch in (seen[:4], seen[4:]):
+        assert {image.numpy().tobytes() for image in torch.cat(epoch)} == whole
+    assert not torch.equal(seen[0], seen[4])
+
+
+def test_bf16_is_asked_for_in_training_only():
+    seen = []
+
+    class Watched(nn.Linear):
+        def forward(self, images):
+            seen.append((self.training, torch.is_autocast_enabled("cpu")))
+            return super().forward(images.flatten(1))
+
+    images, labels = some_digits(20)
+    for bf16 in (False, True):
+        seen.clear()
+        config = TrainConfig(epochs=1, bf16=bf16, device="cpu")
+        train(Watched(64, 10), images, labels, held_out=(images, labels), config=config)
+        assert (True, bf16) in seen and (True, not bf16) not in seen
+        assert (False, True) not in seen
+
+
+def test_a_small_vit_learns_digits_for_long():
+    images, labels = digits("train")
+    kept, held = hold_out(labels, 0.1)
+    config = TrainConfig(
+        epochs=8, batch_size=64, lr=4e-3, flip=False, crop=0.0, ema=0.9, device="cpu"
+    )
+    model, log = make_model(), io.StringIO()
+    history = train(
+        model,
+        images[kept],
+        labels[kept],
+        held_out=(images[held], labels[held]),
+        config=config,
+        log=log,
+    )
+    accuracy = history[-1]["held_out_accuracy"]
+    assert accuracy == evaluate(model, normalise(images[held]), labels[held])
+    assert accuracy > 0.7
+    assert history[0]["train_loss"] > history[-1]["train_loss"]
+    assert log.getvalue().splitlines()[-1] == (
+        f"epoch 8 of 8: loss {history[-1]['train_loss']:.4f}, held out "
+        f"{100 * accuracy:.2f} % correct"
+    )
+
+
+@pytest.mark.parametrize("chosen", [("mixup",), ("cutmix",), ("mixup", "cutmix")])
+def test_batches_are_mixed_as_asked(monkeypatch, chosen):
+    calls = []
+    for name in ("mixup", "cutmix"):
+        real = getattr(train_module, name)
+
+        def spy(images, targets, alpha, *, generator, name=name, real=real):
+            calls.append((name, alpha))
+            return real(images, targets, alpha, generator=generator)
+
+        monkeypatch.setattr(train_module, name, spy)
+    config = TrainConfig(
+        epochs=10, batch_size=20, device="cpu", **dict.fromkeys(chosen, 0.7)
+    )
+    train(make_linear(), *some_digits(), config=config)
+    assert len(calls) == 30
+    assert set(calls) == {(name, 0.7) for name in chosen}
+
+
+# ---- going on --------------------------------------------------------------------
+
+
+class Stop(Exception):
+    """What ends a training in the tests below."""
+
+
+class Stopping(nn.Module):
+    """Trains like `inner` until its `limit`-th batch."""
+
+    def __init__(self, inner, limit):
+        super().__init__()
+        self.inner, self.left = inner, limit
+
+    def forward(self, images):
+        if self.training:
+            self.left -= 1
+            if self.left < 0:
+                raise Stop
+        return self.inner(images)
+
+
+def droppy_vit():
+    torch.manual_seed(1)
+    config = dataclasses.replace(CONFIG, drop_rate=0.2, drop_path_rate=0.2, depth=2)
+    return ViT(config)
+
+
+@pytest.mark.parametrize("stops", [(1,), (2, 1), (4, 3), (5, 5), (7, 1)])
+def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, stops):
+    data = some_digits()
+    config = TrainConfig(**EVERYTHING, epochs=4, save_every=2)
+    whole = Stopping(droppy_vit(), 1000)
+    history = train(whole, *data, held_out=data, config=config)
+    for limit in stops:
+        torch.manual_seed(random.randrange(1000))  # it must not matter
+        model = Stopping(droppy_vit(), limit)
+        with pytest.raises(Stop):
+            train(model, *data, held_out=data, config=config, folder=tmp_path)
+    other = dataclasses.replace(config, save_every=3)
+    model = Stopping(droppy_vit(), 1000)
+    again = train(model, *data, held_out=data, config=other, folder=tmp_path)
+    assert again == history
+    assert torch.equal(parameters_of(model), parameters_of(whole))
+    assert 1000 - model.left <= 12 - sum(stop // 2 * 2 for stop in stops)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    assert rows == history
+
+    model = Stopping(droppy_vit(), 0)  # finished: not one more batch
+    assert train(model, *data, held_out=data, config=config, folder=tmp_path) == history
+    assert torch.equal(parameters_of(model), parameters_of(whole))
+
+
+def test_metrics_are_complete_before_the_checkpoint_is(tmp_path, monkeypatch):
+    """A kill right after the last checkpoint must not cost the last line."""
+    save = train_module.TrainState.save
+
+    def save_and_stop(state, path, settings):
+        save(state, path, settings)
+        if state.step == 6:
+            raise Stop
+
+    monkeypatch.setattr(train_module.TrainState, "save", save_and_stop)
+    config = TrainConfig(**EVERYTHING, epochs=2)
+    with pytest.raises(Stop):
+        train(make_model(), *some_digits(), config=config, folder=tmp_path)
+    history = train(make_model(), *some_digits(), config=config, folder=tmp_path)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    assert len(rows) == 2 and rows == history
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": TrainConfig(**EVERYTHING, epochs=9)}, "epochs was 1 and is 9"),
+        ({"images": some_digits()[0].flip(0)}, "images was '"),
+        ({"labels": some_digits()[1].flip(0)}, "labels was '"),
+        ({"model": make_model()}, "model was '"),
+    ],
+)
+def test_another_training_in_the_folder_is_refused(tmp_path, change, message):
+    images, labels = some_digits()
+    config = TrainConfig(**EVERYTHING, epochs=1)
+    given = {"model": droppy_vit(), "images": images, "labels": labels}
+    train(**given, config=config, folder=tmp_path)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train(**given | {"config": config} | change, folder=tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+class Poisoned(nn.Linear):
+    """Scores that are no numbers any more from the `limit`-th batch on."""
+
+    left = 5
+
+    def forward(self, images):
+        scores = super().forward(images.flatten(1))
+        if self.training:
+            self.left -= 1
+            if self.left < 0:
+                return scores * math.nan
+        return scores
+
+
+def test_a_lost_loss_ends_the_training_before_it_does_harm(tmp_path):
+    config = TrainConfig(epochs=9, batch_size=20, save_every=1, device="cpu")
+    message = (
+        r"^at step 5 the loss is nan and its gradient has length nan, at learning rate "
+        r"[\d.]+: lower lr or clip, warm up longer, or look for NaN in the images; the "
+        r"last checkpoint is intact$"
+    )
+    with pytest.raises(ValueError, match=message):
+        train(Poisoned(64, 10), *some_digits(), config=config, folder=tmp_path)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == 5
+    assert all(tensor.isfinite().all() for tensor in saved["model"].values())
+
+
+def test_training_without_a_folder_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(make_linear(), *some_digits(), config=TrainConfig(epochs=1, device="cpu"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "epochs is 0: give a whole number of at least 1"),
+        ({"lr": 0.0}, ValueError, "lr is 0.0: give a finite number greater than 0"),
+        ({"ema": 1.0}, ValueError, "ema is 1.0: give a rate in [0, 1), where 0 drops"),
+        ({"flip": 1}, ValueError, "flip is 1: give one of False, True"),
+        ({"device": "tpu"}, ValueError, "device is 'tpu': give one of 'auto', 'cuda'"),
+        ({"mixup": -1}, ValueError, "mixup is -1: give a finite number greater than"),
+        ({"rand_magnitude": 2}, ValueError, "rand_magnitude is 2: give a number in (0"),
+        ({"seed": 0.5}, TypeError, "seed is 0.5: give a whole number"),
+    ],
+)
+def test_bad_recipes(options, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        TrainConfig(**options)
+
+
+def test_bad_arguments_of_train():
+    images, labels = some_digits()
+    with pytest.raises(TypeError, match="config is a dict: give a TrainConfig"):
+        train(make_linear(), images, labels, config={})
+    with pytest.raises(ValueError, match="60 images and 59 labels arrived"):
+        train(make_linear(), images, labels, held_out=(images, labels[1:]))
+    message = "images run from -1 to 1: give pixels in [0, 1]; train normalises them"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train(make_linear(), normalise(images), labels)
+    with pytest.raises(ValueError, match="images run from nan to nan: give pixels"):
+        train(make_linear(), images * math.nan, labels)
+    with pytest.raises(ValueError, match="a label is 12, the model scores 10 classes"):
+        train(make_linear(), images, labels + 3)
+
+
+# ---- the command line ------------------------------------------------------------
+
+WORDS = [
+    "--data", "digits", "--epochs", "3", "--batch-size", "64", "--embed-dim", "16",
+    "--depth", "1", "--num-heads", "2", "--device", "cpu", "--no-flip",
+]  # fmt: skip
+
+
+def command(*words):
+    return [sys.executable, "-m", "vitlib.train", *words]
+
+
+def test_the_command_line_leaves_everything_in_one_folder(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main([*WORDS, "--out", str(out), "--held-out", "0.2"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == (
+        "1,151 images to train on and 287 held out, 10 classes; a ViT of 2,794 "
+        "parameters with patches of 2 pixels on cpu"
+    )
+    assert [line[:12] for line in said[1:4]] == [f"epoch {n} of 3" for n in (1, 2, 3)]
+    names = ["checkpoint.pt", "classes.txt", "curve.png", "metrics.csv"]
+    assert sorted(p.name for p in out.iterdir()) == [*names, "weights.safetensors"]
+    assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "classes.txt").read_text() == "".join(f"{d}\n" for d in range(10))
+    images, labels = digits("train")
+    _, held = hold_out(labels, 0.2, seed=0)
+    model = load_checkpoint(out / "weights.safetensors")
+    with (out / "metrics.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    accuracy = evaluate(model, normalise(images[held]), labels[held])
+    assert float(last["held_out_accuracy"]) == accuracy
+
+
+def make_photos(folder):
+    from PIL import Image
+
+    for name, colour in (("dogs", "red"), ("cats", "blue")):
+        (folder / name).mkdir(parents=True)
+        for number in range(6):
+            photo = Image.new("RGB", (50 + number, 40), colour)
+            photo.save(folder / name / f"{number}.jpg")
+    return folder
+
+
+def test_photos_of_ones_own(tmp_path, monkeypatch, capsys):
+    make_photos(tmp_path / "my_photos")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train_module, "LEAST_STEPS", 30)
+    words = ["--data", "my_photos", "--embed-dim", "16", "--depth", "1"]
+    assert main([*words, "--num-heads", "2", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("10 images to train on and 2 held out, 2 classes; a ViT of ")
+    assert "patches of 8 pixels" in said
+    assert said.count("\nepoch ") == 30
+    assert "epoch 30 of 30: " in said and "held out 100.00 % correct" in said
+    run = tmp_path / "runs" / "my_photos"
+    assert (run / "classes.txt").read_text() == "cats\ndogs\n"
+    config = load_checkpoint(run / "weights.safetensors").config
+    assert (config.image_size, config.in_channels, config.num_classes) == (64, 3, 2)
+
+
+def test_every_kind_of_data_is_recognised(tmp_path, monkeypatch):
+    for name in ("digits", "fashion_mnist", "cifar10", "image_folder"):
+        monkeypatch.setattr(
+            train_module, name, lambda *args, name=name: (name, args)[: len(args) + 1]
+        )
+    load = train_module._load
+    assert load("digits", 64)[0] == "digits"
+    assert load("fashion_mnist", 64)[0] == "fashion_mnist"
+    (tmp_path / "t10k-images-idx3-ubyte.gz").touch()
+    assert load(str(tmp_path), 64)[0] == "fashion_mnist"
+    cifar = tmp_path / "c" / "cifar-10-batches-bin"
+    cifar.mkdir(parents=True)
+    (cifar / "test_batch.bin").touch()
+    assert load(str(tmp_path / "c"), 64)[0] == "cifar10"
+    assert load(str(tmp_path / "photos"), 48)[0] == "image_folder"
+
+
+def test_many_short_epochs_say_few_lines():
+    said = [epoch for epoch in range(1, 1001) if train_module._is_news(epoch, 1000)]
+    assert said == [1, *range(20, 1001, 20)]
+
+
+@pytest.mark.parametrize(
+    ("size", "patch"), [(8, 2), (28, 4), (32, 4), (64, 8), (50, 5), (7, 7), (1, 1)]
+)
+def test_patches_are_about_an_eighth(size, patch):
+    assert train_module._fair_patch_size(size) == patch
+
+
+def test_the_help_explains_every_option(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for field in dataclasses.fields(TrainConfig):
+        option = "--" + field.name.replace("_", "-")
+        assert re.search(rf"{option}\b[^.]* \w{{2,}} \w+", said), option
+    assert "--weight-decay X AdamW's, for matrices only" in said
+    assert "(default: 0.001)" in said and "my_photos" in said
+    assert len(max(said.split(), key=len)) < 60
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--lr", "-1"], "error: lr is -1.0: give a finite number greater than 0"),
+        (["--patch-size", "3"], "error: image height 8 is not divisible by patch_size"),
+        (["--embed-dim", "15"], "error: "),
+        (["--held-out", "1"], "error: share is 1.0: give a share in (0, 1)"),
+        (["--data", "nowhere"], "error: there is no folder 'nowhere': give one that"),
+        (["--out", "/dev/null/x"], "error: /dev/null/x: Not a directory"),
+    ],
+)
+def test_bad_options_end_with_one_clear_line(tmp_path, capsys, words, message):
+    assert main([*WORDS, "--out", str(tmp_path / "run"), *words]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(message) and said.count("\n") == 1
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_words_that_make_no_sense(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*WORDS, "--out", "x", "--speed", "9"])
+    assert "unrecognized arguments: --speed 9" in capsys.readouterr().err
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_module, "train", interrupted)
+    assert main([*WORDS, "--out", str(tmp_path)]) == 130
+    assert "the same command goes on from the last" in capsys.readouterr().out
+
+
+def test_a_full_disk(tmp_path):
+    """The system itself refuses bytes: its limit is lowered in mid-training."""
+    pytest.importorskip("resource")
+    code = """
+        import resource, sys
+        from vitlib import runs, train
+        save = runs.TrainState.save
+        def limited(state, path, settings):
+            if state.step == 6:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+            save(state, path, settings)
+        runs.TrainState.save = limited
+        sys.exit(train.main(sys.argv[1:]))
+    """
+    words = [*WORDS, "--out", str(tmp_path), "--save-every", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *words],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"error: .*checkpoint.pt: the checkpoint of step 6 could not be written "
+        r"\(File too large; the one before is intact\): make room or choose another "
+        r"folder, then run the same command again\n",
+        done.stderr,
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == 4
+    assert main(words) == 0  # with room again it goes on
+
+
+def start(words, folder):
+    """Start a training, and return it when its data are loaded."""
+    running = subprocess.Popen(
+        command(*words, "--out", str(folder)), cwd=ROOT, text=True,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert running.stdout.readline().startswith("1,294 images")
+    return running, time.monotonic()
+
+
+def kill_and_compare(tmp_path, kills):
+    """Train once undisturbed, then with SIGKILLs; compare what is left.
+
+    A training that finishes before its moment comes is compared as well, and
+    the next one begins.
+    """
+    words = [
+        *WORDS[:2], "--epochs", "10", "--batch-size", "64", "--embed-dim", "16",
+        "--depth", "2", "--num-heads", "2", "--device", "cpu", "--rand-ops", "1",
+        "--mixup", "0.5", "--cutmix", "1", "--ema", "0.99", "--drop-rate", "0.1",
+        "--save-every", "2",
+    ]  # fmt: skip
+    undisturbed = tmp_path / "undisturbed"
+    running, begin = start(words, undisturbed)
+    with running:
+        for line in running.stdout:
+            if line.startswith("epoch 10 of 10"):
+                duration = time.monotonic() - begin
+    last = torch.load(undisturbed / "checkpoint.pt", weights_only=True)["step"]
+
+    moments = random.Random(os.urandom(8))
+    killed_at, folder = [], tmp_path / "killed_0"
+    while len(killed_at) < kills or not any(0 < step < last for step in killed_at):
+        running, _ = start(words, folder)
+        with running:
+            time.sleep(moments.uniform(0, duration))
+            finished = running.poll() is not None
+            running.kill()
+        if finished:
+            compare(folder, undisturbed, killed_at)
+            folder = folder.with_name(f"killed_{len(killed_at)}")
+        elif (folder / "checkpoint.pt").exists():
+            saved = torch.load(folder / "checkpoint.pt", weights_only=True)
+            killed_at.append(saved["step"])
+        else:
+            killed_at.append(0)
+    running, _ = start(words, folder)
+    with running:
+        running.stdout.read()
+    compare(folder, undisturbed, killed_at)
+
+
+def compare(folder, other, killed_at):
+    assert {p.name for p in folder.iterdir()} == {p.name for p in other.iterdir()}
+    for name in ("metrics.csv", "classes.txt"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), killed_at
+    # The order of a safetensors header is not fixed.
+    one, two = (load_checkpoint(f / "weights.safetensors") for f in (folder, other))
+    assert one.config == two.config
+    assert torch.equal(parameters_of(one), parameters_of(two)), killed_at
+
+
+def test_killed_three_times_the_result_is_the_same_to_the_bit(tmp_path):
+    kill_and_compare(tmp_path, kills=3)
+
+
+@pytest.mark.soak
+def test_killed_twenty_times_the_result_is_the_same_to_the_bit(tmp_path):
+    kill_and_compare(tmp_path, kills=20)

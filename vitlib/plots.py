@@ -3,12 +3,16 @@
 The only module that imports matplotlib.
 """
 
+import os
+from collections.abc import Callable
 from importlib import resources
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 STYLE = resources.files("vitlib") / "assets" / "book.mplstyle"
@@ -194,3 +198,47 @@ def plot_seeds(
     ax.set_yticks(range(len(results)), results)
     ax.set(xlabel=xlabel, ylim=(len(results) - 0.4, -0.8))
     return ax
+
+
+def plot_history(ax: Axes, history: list[dict[str, float]]) -> Axes:
+    """Draw what `vitlib.train.train` returned: the loss, and the accuracy if measured.
+
+    The accuracy has its own scale, on the right.
+
+    Args:
+        ax: Where to draw.
+        history: A row for each epoch.
+    Returns:
+        The same Axes.
+    Reference:
+        Chapter 10.
+    """
+    epochs = [row["epoch"] for row in history]
+    ax.plot(epochs, [row["train_loss"] for row in history], color=BLUE)
+    ax.set(xlabel="epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylabel("training loss (solid)", color=BLUE)
+    if "held_out_accuracy" in history[0]:
+        right = ax.twinx()
+        percent = [100 * row["held_out_accuracy"] for row in history]
+        right.plot(epochs, percent, color=ORANGE, linestyle="--")
+        right.set_ylabel("held out, % correct (dashed)", color=ORANGE)
+        right.grid(False)
+    return ax
+
+
+def save_plot(path: str | os.PathLike, draw: Callable[[Axes], object]) -> None:
+    """Draw one plot in the look of the book into a PNG file, without a screen.
+
+    Args:
+        path: The file to make or replace.
+        draw: Called with the Axes to draw on.
+    Raises:
+        OSError: the file cannot be written.
+    Reference:
+        Chapter 10.
+    """
+    with plt.style.context(str(STYLE)):
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        draw(figure.add_subplot())
+        figure.savefig(path, format="png")

@@ -1,7 +1,11 @@
 """From a photo to the tensor a ViT takes."""
 
+import argparse
 import math
+import sys
+from importlib import resources
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +20,11 @@ from vitlib.arguments import (
     require_tensor,
     require_whole,
 )
+from vitlib.checkpoints import load_preprocessing, load_pretrained
+from vitlib.data import CIFAR10_CLASSES
 
+# The model that ships, if this copy of the library has it.
+SHIPPED = resources.files("vitlib") / "assets" / "cifar10_vit.safetensors"
 # About 400 MB in red, green and blue.
 MOST_PIXELS = 2**27
 
@@ -242,3 +250,79 @@ def _load_upright(image: Image.Image | str | PathLike) -> Image.Image:
             f"{str(image)!r} cannot be read as an image ({error}): it may be cut short "
             "or no image; open it in a viewer and save it again as PNG or JPEG"
         ) from error
+
+
+# The command line
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        words: What follows `python -m vitlib.predict`; the shell's when not given.
+    Returns:
+        0, or 1 after an error, which is printed.
+    Raises:
+        SystemExit: the words make no sense, or ask for help.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m vitlib.predict",
+        description="Say what a ViT sees in a photo.",
+    )
+    parser.add_argument("photo", help="an image file")
+    parser.add_argument(
+        "--weights",
+        default=str(SHIPPED),
+        help="what `python -m vitlib.train` wrote, weights.safetensors with its "
+        "classes.txt beside it; or a folder or hub name for load_pretrained (default: "
+        "the CIFAR-10 model that ships)",
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=5, metavar="K", help="classes to show (default: 5)"
+    )
+    options = parser.parse_args(words)
+    try:
+        rows = _classify_file(options.photo, options.weights, options.top_k)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    longest = max(len(label) for label, _ in rows)
+    for label, probability in rows:
+        print(f"{label:<{longest}}  {100 * probability:5.1f} %")
+    return 0
+
+
+def _classify_file(photo: str, weights: str, top_k: int) -> list[tuple[str, float]]:
+    if weights == str(SHIPPED) and not SHIPPED.is_file():
+        raise ValueError(
+            "no model ships with this copy of vitlib: give one with --weights, for "
+            "example what python -m vitlib.train wrote"
+        )
+    model = load_pretrained(weights)
+    config = model.config
+    if Path(weights).is_file():
+        # As `vitlib.data.image_folder` prepared the photos that it was trained on.
+        how = {"image_size": config.image_size, "crop_fraction": 1.0}
+    else:
+        how = load_preprocessing(weights)
+    image = open_rgb(photo)
+    if config.in_channels == 1:
+        image = image.convert("L")
+    image = preprocess(image, **how)[:, : config.in_channels]
+    labels = _labels(weights, config.num_classes)
+    # What ships is stored in 16 bits and computes in 32.
+    return classify(model.float(), image, labels, min(top_k, len(labels)))
+
+
+def _labels(weights: str, num_classes: int) -> list[str]:
+    """Find the names of the classes, or number them."""
+    beside = Path(weights).with_name("classes.txt")
+    if weights == str(SHIPPED):
+        return list(CIFAR10_CLASSES)
+    if beside.is_file():
+        return beside.read_text("utf-8").splitlines()
+    return [f"class {number}" for number in range(num_classes)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

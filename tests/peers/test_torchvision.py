@@ -24,11 +24,12 @@ from agreement import (
     without_qkv_bias,
 )
 from torch import nn
-from torchvision.models import vision_transformer
+from torchvision.models import ViT_B_16_Weights, vision_transformer
 
 from vitlib import ViTConfig
 from vitlib.checkpoints import load_pretrained
 from vitlib.convert import convert_state_dict, detect_source, infer_config
+from vitlib.data import imagenet_classes
 
 # 4 x 4 = 16 patches of 3*3*3 = 27 values, e = 24, d = 8, hidden 36.
 TINY = ViTConfig(
@@ -252,3 +253,8 @@ def test_the_wrong_source_is_named():
         convert_state_dict(state, "timm", TINY)
     with pytest.raises(ValueError, match=r"torch_vision.*'torchvision'"):
         convert_state_dict(state, "torch_vision", TINY)
+
+
+def test_the_classes_stand_in_torchvisions_order():
+    theirs = ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"]
+    assert imagenet_classes() == theirs
