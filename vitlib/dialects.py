@@ -337,7 +337,9 @@ JAX = Dialect(
 )
 
 # FrancescoSaverioZuppichini/ViT, which the first tutorial follows: q, k and v
-# alternate row by row, and the scores are divided by the root of embed_dim.
+# alternate row by row, and the scores are divided by the root of embed_dim. Versions
+# of that source divide the weights instead, after the softmax, under the same keys:
+# see the page of this module for the way out.
 ZUPPICHINI = Dialect(
     sign="0.projection.0.weight",
     block="1.{i}.",

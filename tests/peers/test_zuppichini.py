@@ -213,7 +213,7 @@ def test_a_wrong_choice_is_found_out_in_double_precision(peer, field, value, at_
 
 
 class AfterTheSoftmax(InterleavedAttention):
-    """As early versions of the original have it: the weights are divided."""
+    """As versions of the original have it: the weights are divided."""
 
     def forward(self, tokens):
         q, k, v = rearrange(
