@@ -346,3 +346,11 @@ def test_cutmix_boxes_reach_every_corner():
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         call()
+
+
+@pytest.mark.parametrize("name", sorted(RANDOM_OPS))
+def test_operations_stay_on_their_images_device(name):
+    """The meta device refuses what a GPU would: tensors of two devices at once."""
+    images = torch.empty(3, 3, 8, 8, device="meta")
+    strength = torch.empty(3, 1, 1, 1, device="meta")
+    assert RANDOM_OPS[name](images, strength).is_meta

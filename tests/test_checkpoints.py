@@ -253,7 +253,7 @@ def test_the_older_file_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
         assert_same_model(load_checkpoint(part), second)
         replace(part, target)
 
-    monkeypatch.setattr("vitlib.checkpoints.os.replace", look)
+    monkeypatch.setattr("vitlib.files.os.replace", look)
     save_checkpoint(second, path)
     assert seen == [[".m.safetensors.part", "m.safetensors"]]
     assert_same_model(load_checkpoint(path), second)

@@ -44,7 +44,7 @@ MAY_IMPORT = {
         "vit",
     },
     "model_folder": set(),
-    "checkpoints": {"arguments", "convert", "model_folder", "vit"},
+    "checkpoints": {"arguments", "convert", "files", "model_folder", "vit"},
     "augment": {"arguments"},
     "runs": {"arguments", "files"},
     "downloads": {"data", "files", "runs"},

@@ -80,8 +80,8 @@ def test_another_trainings_checkpoint_is_refused(tmp_path):
     state.save(tmp_path / "c", SETTINGS)
     message = (
         f"'{tmp_path / 'c'}' belongs to another training (lr was 0.1 and is 0.2; "
-        "images was 'abc' and is 'abd'): choose another folder, or delete the file to "
-        "start anew"
+        "images was 'abc' and is 'abd'): choose another folder (--out), or delete the "
+        "file to start anew"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         state.load(tmp_path / "c", {"lr": 0.2, "images": "abd"})
@@ -223,3 +223,20 @@ def test_nothing_to_nowhere():
     progress = Progress(None, 10)
     progress.update(5)
     progress.line("nothing")
+
+
+def test_frozen_layers_are_another_training():
+    model, config = nn.Linear(3, 2), TrainConfig()
+    data = torch.rand(2, 1, 4, 4), torch.tensor([0, 1])
+    before = settings_of(model, *data, config)
+    model.weight.requires_grad_(False)
+    assert settings_of(model, *data, config) != before
+
+
+@pytest.mark.parametrize("contents", [{"settings": [1]}, {"settings": {}}, [1]])
+def test_foreign_files_are_no_checkpoints(tmp_path, contents):
+    torch.save(contents, tmp_path / "checkpoint.pt")
+    model = nn.Linear(2, 2)
+    state = TrainState(model, torch.optim.AdamW(model.parameters()), None, 0)
+    with pytest.raises(ValueError, match="damaged or no checkpoint of a training"):
+        state.load(tmp_path / "checkpoint.pt", {})

@@ -551,7 +551,8 @@ def test_metrics_are_complete_before_the_checkpoint_is(tmp_path, monkeypatch):
         ({"config": TrainConfig(**EVERYTHING, epochs=9)}, "epochs was 1 and is 9"),
         ({"images": some_digits()[0].flip(0)}, "images was '"),
         ({"labels": some_digits()[1].flip(0)}, "labels was '"),
-        ({"model": make_model()}, "model was '"),
+        ({"model": make_model()}, "model was "),
+        ({"held_out": some_digits()}, "held_out was None"),
     ],
 )
 def test_another_training_in_the_folder_is_refused(tmp_path, change, message):
@@ -583,8 +584,9 @@ def test_a_lost_loss_ends_the_training_before_it_does_harm(tmp_path):
     config = TrainConfig(epochs=9, batch_size=20, save_every=1, device="cpu")
     message = (
         r"^at step 5 the loss is nan and its gradient has length nan, at learning rate "
-        r"[\d.]+: lower lr or clip, warm up longer, or look for NaN in the images; the "
-        r"last checkpoint is intact$"
+        r"[\d.]+: lower lr or clip, warm up longer, or look for NaN in the images\. "
+        r"What was saved before stays as it was; another recipe needs another folder "
+        r"\(--out\)$"
     )
     with pytest.raises(ValueError, match=message):
         train(Poisoned(64, 10), *some_digits(), config=config, folder=tmp_path)
@@ -708,6 +710,7 @@ def test_every_kind_of_data_is_recognised(tmp_path, monkeypatch):
     cifar.mkdir(parents=True)
     (cifar / "test_batch.bin").touch()
     assert load(str(tmp_path / "c"), 64)[0] == "cifar10"
+    (tmp_path / "photos").mkdir()
     assert load(str(tmp_path / "photos"), 48)[0] == "image_folder"
 
 
@@ -742,7 +745,12 @@ def test_the_help_explains_every_option(capsys):
         (["--patch-size", "3"], "error: image height 8 is not divisible by patch_size"),
         (["--embed-dim", "15"], "error: "),
         (["--held-out", "1"], "error: share is 1.0: give a share in (0, 1)"),
-        (["--data", "nowhere"], "error: there is no folder 'nowhere': give one that"),
+        (
+            ["--data", "nowhere"],
+            "error: 'nowhere' is neither digits, fashion_mnist",
+        ),
+        (["--batch-size", "0"], "error: batch_size is 0: give a whole number"),
+        (["--patch-size", "0"], "error: patch_size is 0: give a whole number"),
         (["--out", "/dev/null/x"], "error: /dev/null/x: Not a directory"),
     ],
 )
@@ -869,3 +877,12 @@ def test_killed_three_times_the_result_is_the_same_to_the_bit(tmp_path):
 @pytest.mark.soak
 def test_killed_twenty_times_the_result_is_the_same_to_the_bit(tmp_path):
     kill_and_compare(tmp_path, kills=20)
+
+
+def test_what_is_written_may_not_lie_among_the_photos(tmp_path, monkeypatch, capsys):
+    for name in ("cats", "dogs"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["--data", "."]) == 1
+    assert "lies inside the data" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cats", "dogs"]

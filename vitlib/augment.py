@@ -260,7 +260,10 @@ def _move(images: Tensor, *matrix: Tensor | float) -> Tensor:
     if len(images) == 0:
         return images
     like = images[:, 0, 0, 0]
-    entries = [torch.zeros_like(like) + torch.as_tensor(m).view(-1) for m in matrix]
+    entries = [
+        m.view(-1) if isinstance(m, Tensor) else torch.full_like(like, m)
+        for m in matrix
+    ]
     theta = torch.stack(entries, dim=1).view(-1, 2, 3)
     places = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images - 0.5, places, align_corners=False) + 0.5

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vitlib.arguments import as_pair
 from vitlib.convert import convert_state_dict, detect_source, infer_config
+from vitlib.files import replace_whole
 from vitlib.model_folder import read_config, read_preprocessing
 from vitlib.vit import ViT, ViTConfig
 
@@ -70,15 +71,16 @@ def save_checkpoint(model: ViT, path: str | PathLike) -> None:
     # Copies, for a file cannot hold one tensor under two names.
     tensors = {name: value.clone().contiguous() for name, value in state.items()}
     config = json.dumps(dataclasses.asdict(model.config), default=_plain_number)
-    part = path.with_name(f".{path.name}.part")
     try:
-        # One entry: safetensors writes several in an order that changes.
-        save_file(tensors, part, metadata={"vitlib_config": config})
-        os.replace(part, path)
+        with replace_whole(path) as part:
+            # One entry: safetensors writes several in an order that changes.
+            save_file(tensors, part, metadata={"vitlib_config": config})
+            # It keeps the file to its owner; others may read what we write.
+            umask = os.umask(0)
+            os.umask(umask)
+            part.chmod(0o666 & ~umask)
     except (SafetensorError, OSError) as error:
         raise OSError(f"{str(path)!r} could not be written ({error})") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _plain_number(number: object) -> int | float:

@@ -298,6 +298,8 @@ def _classify_file(photo: str, weights: str, top_k: int) -> list[tuple[str, floa
             "no model ships with this copy of vitlib: give one with --weights, for "
             "example what python -m vitlib.train wrote"
         )
+    if (Path(weights) / "weights.safetensors").is_file():
+        weights = str(Path(weights) / "weights.safetensors")
     model = load_pretrained(weights)
     config = model.config
     if Path(weights).is_file():

@@ -9,7 +9,6 @@ import zlib
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -124,14 +123,18 @@ class TrainState:
         Raises:
             ValueError: the file is damaged, or belongs to another training.
         """
+        broken = (
+            f"{str(path)!r} is damaged or no checkpoint of a training: delete it to "
+            "start anew, or choose another folder (--out)"
+        )
         try:
             contents = torch.load(path, weights_only=True, map_location="cpu")
-            saved = contents["settings"]
+            saved = dict(contents["settings"])
+        # It may be whole, and merely not to be read.
+        except PermissionError:
+            raise
         except Exception as error:
-            raise ValueError(
-                f"{str(path)!r} is damaged or no checkpoint of a training: delete it "
-                "to start anew, or choose another folder"
-            ) from error
+            raise ValueError(broken) from error
         different = [
             f"{name} was {saved.get(name)!r} and is {settings.get(name)!r}"
             for name in dict.fromkeys([*saved, *settings])
@@ -140,44 +143,72 @@ class TrainState:
         if different:
             raise ValueError(
                 f"{str(path)!r} belongs to another training ({'; '.join(different)}): "
-                "choose another folder, or delete the file to start anew"
+                "choose another folder (--out), or delete the file to start anew"
             )
-        self.step = contents["step"]
-        self.order = contents["order"]
-        self.loss_sum = contents["loss_sum"]
-        self.history = contents["history"]
-        self.model.load_state_dict(contents["model"])
-        if self.average is not None:
-            self.average.load_state_dict(contents["average"])
-        self.optimizer.load_state_dict(contents["optimizer"])
-        self.generator.set_state(contents["generator"])
-        _set_global_generators(contents["global_generators"])
+        try:
+            self.step = contents["step"]
+            self.order = contents["order"]
+            self.loss_sum = contents["loss_sum"]
+            self.history = contents["history"]
+            self.model.load_state_dict(contents["model"])
+            if self.average is not None:
+                self.average.load_state_dict(contents["average"])
+            self.optimizer.load_state_dict(contents["optimizer"])
+            self.generator.set_state(contents["generator"])
+            _set_global_generators(contents["global_generators"])
+        except Exception as error:
+            raise ValueError(broken) from error
 
 
 def settings_of(
-    model: nn.Module, images: Tensor, labels: Tensor, config: object
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    config: object,
+    held_out: tuple[Tensor, Tensor] | None = None,
 ) -> dict:
     """Name all that must not change when a training goes on.
 
     Args:
-        model: The model; its parameters' names and shapes count.
+        model: The model: its config, its parameters' names and shapes, and which of
+            them learn.
         images: Training images.
         labels: Their classes.
         config: A `vitlib.train.TrainConfig`.
+        held_out: Images and labels to evaluate on.
     Returns:
         The config's values, and checksums of the rest, by name.
     Reference:
         Chapter 10.
     """
     settings = dataclasses.asdict(config)
-    # Free to change: neither enters the arithmetic.
+    # Free to change: when to save, and where to compute. (Another device rounds
+    # differently, so only one and the same goes on to the same bits.)
     del settings["save_every"], settings["device"]
-    shapes = [(name, list(v.shape)) for name, v in model.state_dict().items()]
-    settings["model"] = f"{zlib.crc32(repr(shapes).encode()):08x}"
-    for name, tensor in (("images", images), ("labels", labels)):
-        array = np.ascontiguousarray(tensor.cpu().numpy())
-        settings[name] = f"{zlib.crc32(array):08x}"
+    # Not the numbers that it starts with: the checkpoint replaces them.
+    settings["model"] = repr(getattr(model, "config", type(model).__name__))
+    learning = {name for name, p in model.named_parameters() if p.requires_grad}
+    settings["parameters"] = _checksum(
+        *(
+            f"{name} {tuple(value.shape)} {name in learning}"
+            for name, value in model.state_dict().items()
+        )
+    )
+    settings["images"], settings["labels"] = _checksum(images), _checksum(labels)
+    settings["held_out"] = _checksum(*held_out) if held_out else None
     return settings
+
+
+def _checksum(*parts: Tensor | str) -> str:
+    total = 0
+    for part in parts:
+        if isinstance(part, Tensor):
+            # Bytes, for NumPy knows no bfloat16.
+            array = part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        else:
+            array = part.encode()
+        total = zlib.crc32(array, total)
+    return f"{total:08x}"
 
 
 def _global_generators(model: nn.Module) -> dict[str, Tensor]:

@@ -229,7 +229,8 @@ def train(
     The model sees pixels as `normalise` makes them, between -1 and 1. With a folder,
     checkpoint.pt is replaced there as the training goes, and metrics.csv after every
     epoch. Called again with the same arguments, the training goes on from there: on
-    one machine with one number of threads to the same bits.
+    one machine with one number of threads to the same bits. The numbers that the model
+    starts with are not compared.
 
     Args:
         model: Maps images to class scores; trained in place, left in eval mode.
@@ -272,7 +273,7 @@ def train(
     if folder is not None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        settings = settings_of(model, images, labels, config)
+        settings = settings_of(model, images, labels, config, held_out)
         if (folder / CHECKPOINT).exists():
             state.load(folder / CHECKPOINT, settings)
     progress = Progress(log, last_step, done=state.step)
@@ -443,7 +444,8 @@ def _require_finite(loss: Tensor, length: Tensor, step: int, lr: float) -> None:
         raise ValueError(
             f"at step {step} the loss is {loss.item()} and its gradient has length "
             f"{length.item()}, at learning rate {lr:.3g}: lower lr or clip, warm up "
-            "longer, or look for NaN in the images; the last checkpoint is intact"
+            "longer, or look for NaN in the images. What was saved before stays as it "
+            "was; another recipe needs another folder (--out)"
         )
 
 
@@ -521,7 +523,14 @@ def main(words: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     """Load the data, train, and leave everything that came of it in one folder."""
-    out = options.out or Path("runs") / (Path(options.data).name or "data")
+    require_whole("batch_size", options.batch_size)
+    data = Path(options.data).resolve()
+    out = options.out or Path("runs") / (data.name or "data")
+    if data.is_dir() and out.resolve().is_relative_to(data):
+        raise ValueError(
+            f"{str(out)!r} lies inside the data, and would be read as a class the next "
+            "time: give --out a folder elsewhere"
+        )
     images, labels, classes = _load(options.data, options.image_size)
     kept, held = hold_out(labels, options.held_out, seed=options.seed)
     # A handful of photos makes an epoch of a step or two, and needs many of them.
@@ -532,7 +541,9 @@ def _run(options: argparse.Namespace) -> None:
         ViTConfig,
         options,
         image_size=images.shape[2],
-        patch_size=options.patch_size or _fair_patch_size(images.shape[2]),
+        patch_size=_fair_patch_size(images.shape[2])
+        if options.patch_size is None
+        else options.patch_size,
         in_channels=images.shape[1],
         num_classes=len(classes),
     )
@@ -677,6 +688,11 @@ def _load(data: str, image_size: int) -> tuple[Tensor, Tensor, list[str]]:
         return *fashion_mnist("train", data), list(FASHION_CLASSES)
     if has_cifar10(data):
         return *cifar10(data), list(CIFAR10_CLASSES)
+    if not Path(data).is_dir():
+        raise ValueError(
+            f"{data!r} is neither digits, fashion_mnist nor a folder; to fetch "
+            "CIFAR-10: python -m vitlib.downloads cifar10 my_data, then --data my_data"
+        )
     return image_folder(data, image_size)
 
 
