@@ -1011,7 +1011,10 @@ def test_a_hub_that_does_not_answer(hub, load, error):
 )
 def test_names_that_are_none(hub, load, name):
     hub(lambda *_, **__: pytest.fail("the hub was asked"))
-    message = f"{name!r} is no file, no folder and no hub name (owner/name): check it"
+    message = (
+        f"{name!r} is no file, no folder, no hub name (owner/name) and none of the "
+        "models that ship (cifar10_vit, fashion_mnist_vit): check it"
+    )
     with pytest.raises(ValueError, match=exact_match(message)):
         load(name)
 

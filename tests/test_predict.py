@@ -10,8 +10,10 @@ from PIL import Image
 from torch import nn
 
 from vitlib import ViT, ViTConfig, predict
+from vitlib.augment import normalise
 from vitlib.checkpoints import save_checkpoint
-from vitlib.predict import PREPROCESSING, classify, main, open_rgb, preprocess
+from vitlib.data import image_folder, open_rgb
+from vitlib.predict import PREPROCESSING, classify, main, preprocess
 
 RNG = np.random.default_rng(0)
 ORIENTATION = 0x0112
@@ -680,7 +682,82 @@ def test_the_command_line_ends_with_one_clear_line(
     assert said.err.startswith(message) and said.err.count("\n") == 1 and not said.out
 
 
+def save_model(path, **changes):
+    """Save a ViT that a seed made, its classes unequal."""
+    config = ViTConfig(
+        image_size=32, patch_size=8, embed_dim=8, depth=1, num_heads=1, **changes
+    )
+    torch.manual_seed(0)
+    model = ViT(config)
+    with torch.no_grad():
+        model.head.bias.copy_(torch.linspace(0, 9, config.num_classes))
+    save_checkpoint(model.half(), path)
+
+
+@pytest.mark.parametrize("size", [(401, 267), (31, 500), (32, 32), (5, 3)])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_the_model_sees_what_it_saw_in_training(monkeypatch, tmp_path, size, suffix):
+    save_model(tmp_path / "weights.safetensors", num_classes=3)
+    for name in ("one", "two"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        path = tmp_path / "photos" / name / f"photo.{suffix}"
+        Image.fromarray(photo(size[1], size[0])).save(path)
+    trained_on = normalise(image_folder(tmp_path / "photos", 32)[0][1:])
+    seen = []
+
+    def record(self, images):
+        seen.append(images)
+        return torch.zeros(1, 3)
+
+    monkeypatch.setattr(ViT, "forward", record)
+    assert main([str(path), "--weights", str(tmp_path)]) == 0
+    assert len(seen) == 1 and torch.equal(seen[0], trained_on)
+
+
+def test_a_thousand_classes_without_names_are_imagenets(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (30, 20)).save("p.png")
+    words = ["p.png", "--weights", "w.safetensors", "--top-k", "1"]
+    for num_classes, expected in ((1000, "toilet tissue "), (999, "class 998 ")):
+        save_model("w.safetensors", num_classes=num_classes)
+        assert main(words) == 0
+        assert capsys.readouterr().out.startswith(expected)
+    save_model("w.safetensors", num_classes=1000)
+    (tmp_path / "classes.txt").write_text("".join(f"own {n}\n" for n in range(1000)))
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("own 999 ")
+
+
+def test_a_folders_classes_stand_in_it(tmp_path):
+    (tmp_path / "vit").mkdir()
+    (tmp_path / "classes.txt").write_text("wrong\nnames\n")
+    assert predict._labels(str(tmp_path / "vit"), 2) == ["class 0", "class 1"]
+    (tmp_path / "vit" / "classes.txt").write_text("right\nones\n")
+    assert predict._labels(str(tmp_path / "vit"), 2) == ["right", "ones"]
+
+
+def test_the_model_that_ships_needs_nothing_beside_it(tmp_path, monkeypatch, capsys):
+    """A made-up one: ten classes, 32 by 32 pixels, stored in 16 bits."""
+    shipped = tmp_path / "assets" / "cifar10_vit.safetensors"
+    shipped.parent.mkdir()
+    save_model(shipped, num_classes=10)
+    monkeypatch.setattr(predict, "DEFAULT", shipped)
+    Image.new("RGB", (50, 40), "teal").save(tmp_path / "p.png")
+    assert main([str(tmp_path / "p.png"), "--top-k", "3"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == ["truck", "ship", "horse"]
+    assert all(re.fullmatch(r"\w+ +\d+\.\d %", row) for row in rows)
+
+
+def test_the_help_says_what_the_default_knows(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(default: cifar10_vit.safetensors, which ships: a small ViT for" in said
+    assert "trained on CIFAR-10, that knows airplane, automobile, bird, cat," in said
+
+
 def test_without_weights_that_ship_some_must_be_given(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(predict, "SHIPPED", tmp_path / "cifar10_vit.safetensors")
+    monkeypatch.setattr(predict, "DEFAULT", tmp_path / "cifar10_vit.safetensors")
     assert main(["p.png"]) == 1
     assert "error: no model ships with this copy" in capsys.readouterr().err

