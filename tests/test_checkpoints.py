@@ -220,9 +220,9 @@ def test_a_full_disk_leaves_what_was_there(
     if older:
         save_checkpoint(first, path)
     monkeypatch.setattr(f"vitlib.checkpoints.{where}", failure)
-    message = re.escape(f"{str(path)!r} could not be written (") + ".*No space left"
-    with pytest.raises(OSError, match=f"^{message}"):
+    with pytest.raises(OSError, match=r"written \(.*No space left") as told:
         save_checkpoint(make_model(), path)
+    assert str(path) in str(told.value)
     monkeypatch.undo()
     assert listed(tmp_path) == ["m.safetensors"] * older
     if older:
@@ -255,7 +255,7 @@ def test_the_older_file_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr("vitlib.files.os.replace", look)
     save_checkpoint(second, path)
-    assert seen == [[".m.safetensors.part", "m.safetensors"]]
+    assert [(len(names), names[-1]) for names in seen] == [(2, "m.safetensors")]
     assert_same_model(load_checkpoint(path), second)
 
 
@@ -268,7 +268,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
 
 def test_a_folder_of_that_name_stays(tmp_path):
     (tmp_path / "m.safetensors").mkdir()
-    with pytest.raises(OSError, match=r"m\.safetensors' could not be written \("):
+    with pytest.raises(OSError, match=r"could not be written \(.*m\.safetensors"):
         save_checkpoint(make_model(), tmp_path / "m.safetensors")
     assert listed(tmp_path) == ["m.safetensors"]
 

@@ -1,7 +1,12 @@
 """A training's surroundings: its state on disk, its metrics, its progress."""
 
+import errno
 import io
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +16,9 @@ from vitlib import runs
 from vitlib.runs import (
     Progress,
     TrainState,
+    alone_in,
     choose_device,
+    machine_of,
     settings_of,
     write_metrics,
 )
@@ -49,8 +56,9 @@ def test_a_state_goes_on_from_where_it_was_saved(tmp_path):
     expected = [take_step(state) for _ in range(3)]
 
     other = make_state(seed=7)
-    other.load(path, SETTINGS)
-    assert other.step == 3 and other.order.tolist() == [2, 0, 1]
+    assert other.load(path, SETTINGS) == []
+    assert other.step == other.saved_step == state.saved_step == 3
+    assert other.order.tolist() == [2, 0, 1]
     assert other.history == [{"epoch": 1, "train_loss": 0.25}]
     assert [take_step(other) for _ in range(3)] == expected
     assert other.loss_sum == state.loss_sum
@@ -68,6 +76,37 @@ def test_a_state_without_an_average(tmp_path):
     state.save(tmp_path / "c", SETTINGS)
     state.load(tmp_path / "c", SETTINGS)
     assert state.average is None
+
+
+def test_another_machine_is_named_and_goes_on(tmp_path, monkeypatch):
+    path = tmp_path / "c"
+    machine = {"device": "cpu with AVX2", "threads": 3, "torch": "2.13.0"}
+    monkeypatch.setattr(runs, "machine_of", lambda device: machine)
+    make_state().save(path, SETTINGS)
+    now = machine | {"threads": 8, "torch": "2.14.0"}
+    monkeypatch.setattr(runs, "machine_of", lambda device: now)
+    assert make_state().load(path, SETTINGS) == [
+        "threads was 3 and is 8", "torch was '2.13.0' and is '2.14.0'",
+    ]  # fmt: skip
+
+
+def test_a_checkpoint_that_does_not_name_its_machine(tmp_path):
+    """The first ones did not."""
+    make_state().save(tmp_path / "c", SETTINGS)
+    contents = torch.load(tmp_path / "c", weights_only=True)
+    del contents["machine"]
+    torch.save(contents, tmp_path / "c")
+    assert make_state().load(tmp_path / "c", SETTINGS) == []
+
+
+def test_the_machine(monkeypatch):
+    machine = machine_of(torch.device("cpu"))
+    assert machine["torch"] == torch.__version__ and type(machine["torch"]) is str
+    assert machine["threads"] == torch.get_num_threads()
+    assert machine["device"].startswith("cpu with ")
+    assert machine_of(torch.device("mps"))["device"] == "mps"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    assert machine_of(torch.device("cuda"))["device"] == "NVIDIA H200"
 
 
 def test_a_checkpoint_holds_no_code(tmp_path):
@@ -111,18 +150,14 @@ def test_a_disk_that_refuses(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(path), "write_bytes", full)
     message = (
-        r"the checkpoint of step 1 could not be written \(No space left on device; the "
-        r"one before is intact\): make room or choose another folder, then run the "
-        r"same command again: '.*c'"
+        r"could not be written \(No space left on device; the one before is intact\): "
+        r"make room or choose another folder, then run the same command again: '.*c'"
     )
     with pytest.raises(OSError, match=message) as error:
         state.save(path, SETTINGS)
     assert error.value.errno == 28
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-    path.unlink()
-    with pytest.raises(OSError, match="No space left on device; there is none"):
-        state.save(path, SETTINGS)
-    assert not list(tmp_path.iterdir())
+    assert state.saved_step == 0 and state.step == 1
 
 
 def test_settings_tell_trainings_apart():
@@ -178,6 +213,54 @@ def test_the_best_device_that_is_there(monkeypatch, cuda, mps, expected):
         choose_device("tpu")
 
 
+BUSY = (
+    "another training is running in '{}': wait until it ends, stop it, or choose "
+    "another folder (--out)"
+)
+
+
+def test_one_training_at_a_time_in_a_folder(tmp_path):
+    """The lock of another process holds, and goes with it, however it goes."""
+    folder = tmp_path / "new" / "run"
+    code = (
+        "import sys; from vitlib.runs import alone_in\n"
+        "with alone_in(sys.argv[1]): print('alone', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        cwd=Path(__file__).resolve().parent.parent,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    message = f"^{re.escape(BUSY.format(folder))}$"
+    left = folder / ".checkpoint.pt.0123abcd.part"
+    with other:
+        assert other.stdout.readline() == "alone\n"
+        left.touch()
+        with pytest.raises(ValueError, match=message), alone_in(folder):
+            raise AssertionError
+        assert left.exists()  # the other one may be writing it
+        other.kill()
+    with alone_in(folder):
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+        with pytest.raises(ValueError, match=message), alone_in(folder):
+            raise AssertionError
+    with pytest.raises(KeyError), alone_in(folder):
+        raise KeyError
+    with alone_in(folder):
+        pass
+
+
+def test_a_disk_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    def refuse(file):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    left = tmp_path / ".checkpoint.pt.0123abcd.part"
+    left.touch()
+    monkeypatch.setattr(runs, "_lock", refuse)
+    with alone_in(tmp_path), alone_in(tmp_path):
+        assert left.exists()  # another one may be writing it
+
+
 class Clock:
     def __init__(self, monkeypatch):
         self.now = 100.0
@@ -203,6 +286,7 @@ def test_plain_lines_elsewhere(monkeypatch):
 
 
 def test_a_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     clock, stream = Clock(monkeypatch), Terminal()
     progress = Progress(stream, 8, unit="bytes")
     for done in range(1, 9):
@@ -215,8 +299,28 @@ def test_a_bar_on_a_terminal(monkeypatch):
     )
     assert bars[8].rstrip() == "[########################] 8 of 8 bytes, 0:00 left, x"
     assert stream.getvalue().count("\n") == 1
-    assert max(map(len, bars)) <= 80
+    assert max(map(len, bars)) <= 79
     assert bars[-1] == "done\n" and bars[-2].strip() == ""
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_the_bar_keeps_to_its_line(monkeypatch, columns):
+    monkeypatch.setattr(
+        runs.shutil, "get_terminal_size", lambda: os.terminal_size((columns, 24))
+    )
+    clock, stream = Clock(monkeypatch), Terminal()
+    progress = Progress(stream, 12_150_000)
+    for note in ("loss 1.234", "x" * 60, "y"):
+        clock.now += 36_000
+        progress.update(1_234_567, note)
+    progress.line("done")
+    bars = stream.getvalue().split("\r")[1:-1]
+    assert [len(bar) for bar in bars] == [columns - 1] * 4
+    if columns == 80:
+        assert re.fullmatch(
+            r"\[#{2}\.{18}\] 1,234,567 of 12,150,000 steps, 88:24:54 left, loss 1\.234",
+            bars[0],
+        )
 
 
 def test_nothing_to_nowhere():

@@ -1,6 +1,7 @@
 """The plain loop learns, repeats itself, and does what it says step by step."""
 
 import ast
+import contextlib
 import csv
 import dataclasses
 import inspect
@@ -164,6 +165,21 @@ def test_the_model_comes_back_as_it_was(training):
     assert model.training is training and model.blocks[0].training is training
 
 
+def test_images_go_to_the_device_of_the_model():
+    class Elsewhere(Brightest):
+        """Has its weights on a device where images do not start."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(1, device="meta"))
+
+        def forward(self, images):
+            assert images.device.type == "meta"
+            return torch.eye(6)[: len(images)]
+
+    assert evaluate(Elsewhere(), torch.rand(6, 1, 2, 3), torch.arange(6)) == 1.0
+
+
 def test_evaluation_runs_without_dropout_or_gradients():
     class Watched(Brightest):
         def forward(self, images):
@@ -250,7 +266,7 @@ def test_bad_data(run, data, error, message):
         ),
         (
             {"steps": 1, "weight_decay": -0.1},
-            "weight_decay is -0.1: give a finite number greater than 0",
+            "weight_decay is -0.1: give a finite number greater than 0, or 0 for none",
         ),
     ],
 )
@@ -337,7 +353,12 @@ def train_by_hand(model, images, labels, config):
                 )
                 p.sub_(lr * m_hat / (v_hat.sqrt() + 1e-8))
                 mean.copy_(keep * mean + (1 - keep) * p)
-    epochs = [sum(losses[i : i + steps]) / steps for i in range(0, last, steps)]
+    # Every image counts alike, so a last batch that is smaller counts for less.
+    sizes = [len(part) for part in torch.arange(len(images)).split(config.batch_size)]
+    epochs = [
+        sum(loss * n for loss, n in zip(losses[i:], sizes, strict=False)) / len(images)
+        for i in range(0, last, steps)
+    ]
     result = average if config.ema else [p.detach() for p in parameters]
     return torch.cat([tensor.flatten() for tensor in result]), epochs
 
@@ -546,6 +567,170 @@ def test_metrics_are_complete_before_the_checkpoint_is(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("seconds", "save_every", "expected"),
+    [
+        (0.1, 500, [12]),
+        (0.1, 5, [5, 10, 12]),
+        (6, 500, [6, 12]),
+        (6, 5, [5, 10, 12]),  # the ninth step ends 24 seconds after the fifth
+        (10, 500, [3, 6, 9, 12]),
+        (100, 500, [3, 6, 9, 12]),
+    ],
+)
+def test_short_epochs_are_not_all_saved(
+    tmp_path, monkeypatch, seconds, save_every, expected
+):
+    """Four epochs of three steps, each so many seconds long."""
+    saved, clock = [], [0.0]
+    save, step = train_module._save, train_module._step
+
+    def note(state, *rest):
+        saved.append(state.step)
+        save(state, *rest)
+
+    def wait(*args):
+        clock[0] += seconds
+        return step(*args)
+
+    monkeypatch.setattr(train_module, "_save", note)
+    monkeypatch.setattr(train_module, "_step", wait)
+    monkeypatch.setattr(train_module.time, "monotonic", lambda: clock[0])
+    config = TrainConfig(epochs=4, batch_size=20, save_every=save_every, device="cpu")
+    train(make_linear(), *some_digits(), config=config, folder=tmp_path)
+    assert saved == expected
+
+
+def test_one_training_at_a_time(tmp_path):
+    config = TrainConfig(epochs=1, device="cpu")
+    with (
+        train_module.alone_in(tmp_path),
+        pytest.raises(ValueError, match=r"^another training is running in '"),
+    ):
+        train(make_linear(), *some_digits(), config=config, folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    train(make_linear(), *some_digits(), config=config, folder=tmp_path)
+
+
+def test_a_training_says_where_it_goes_on(tmp_path, monkeypatch):
+    def said(limit):
+        log = io.StringIO()
+        with contextlib.suppress(Stop):
+            train(
+                Stopping(make_linear(), limit),
+                *some_digits(),
+                config=TrainConfig(epochs=2, batch_size=20, save_every=2, device="cpu"),
+                folder=tmp_path,
+                log=log,
+            )
+        return log.getvalue().splitlines()
+
+    assert [line[:12] for line in said(3)] == ["epoch 1 of 2"]
+    assert said(0) == ["going on after step 2 of 6"]
+    monkeypatch.setattr("vitlib.runs.machine_of", lambda device: {"threads": 99})
+    lines = said(9)
+    assert lines[0] == "going on after step 2 of 6"
+    assert lines[1].startswith("another machine than before (device was 'cpu with ")
+    assert lines[1].endswith(
+        f"; threads was {torch.get_num_threads()} and is 99; torch was "
+        f"'{torch.__version__}' and is None): the result may differ in the last digits "
+        "from one without a stop"
+    )
+    assert said(0) == [
+        "going on after step 6 of 6: this training is finished, nothing is left to do"
+    ]
+
+
+def test_dropout_does_not_repeat_the_dice_of_the_order():
+    seen = []
+
+    class Watched(nn.Linear):
+        def forward(self, images):
+            if self.training:
+                seen.append(torch.rand(5))
+            return super().forward(images.flatten(1))
+
+    config = TrainConfig(**PLAIN, epochs=1, seed=3)
+    for _ in range(2):
+        train(Watched(64, 10), *some_digits(), config=config)
+    torch.manual_seed(3)
+    assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], torch.rand(5))
+    other = dataclasses.replace(config, seed=4)
+    train(Watched(64, 10), *some_digits(), config=other)
+    assert not torch.equal(seen[0], seen[2])
+
+
+class Greedy(nn.Linear):
+    """Wants more memory than there is, in the mode that is named."""
+
+    mode = True
+
+    def forward(self, images):
+        if self.training is self.mode and len(images) > 1:
+            torch.empty(2**50)
+        return super().forward(images.flatten(1))
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_too_little_memory(mode):
+    model, data = Greedy(64, 10), some_digits()
+    model.mode = mode
+    config = TrainConfig(epochs=1, batch_size=20, device="cpu")
+    message = (
+        "^the memory of cpu is too small for batch_size 20: give a smaller one, or "
+        r"smaller images or a smaller model\. What was saved before stays as it was"
+    )
+    with pytest.raises(ValueError, match=message):
+        train(model, *data, held_out=data, config=config)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA is full"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+    ],
+)
+def test_other_words_for_too_little_memory(error):
+    with (
+        pytest.raises(ValueError, match="for batch_size 7"),
+        train_module._enough_memory(torch.device("cpu"), 7),
+    ):
+        raise error
+
+
+def test_other_errors_of_a_model_keep_their_words():
+    with (
+        pytest.raises(RuntimeError, match=r"^an illegal memory access$"),
+        train_module._enough_memory(torch.device("cpu"), 7),
+    ):
+        raise RuntimeError("an illegal memory access")
+
+
+def test_evaluation_fits_where_training_does():
+    """Four times the batch, for it keeps no gradients; 512 as everywhere at most."""
+    seen = []
+
+    class Watched(nn.Linear):
+        def forward(self, images):
+            if not self.training:
+                seen.append(len(images))
+            return super().forward(images.flatten(1))
+
+    images, labels = digits("train")
+    for batch_size, batches in ((20, [80, 80, 40]), (300, [200])):
+        seen.clear()
+        train(
+            Watched(64, 10),
+            *some_digits(),
+            held_out=(images[:200], labels[:200]),
+            config=TrainConfig(epochs=1, batch_size=batch_size, device="cpu"),
+        )
+        assert seen[1:] == batches  # the first one counts the classes
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"config": TrainConfig(**EVERYTHING, epochs=9)}, "epochs was 1 and is 9"),
@@ -595,6 +780,51 @@ def test_a_lost_loss_ends_the_training_before_it_does_harm(tmp_path):
     assert all(tensor.isfinite().all() for tensor in saved["model"].values())
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_step_that_destroys_the_weights_is_not_saved(
+    tmp_path, monkeypatch, ema, epochs
+):
+    """Its gradient is finite: only the weights can tell."""
+    config = TrainConfig(
+        epochs=epochs, batch_size=20, save_every=1, ema=ema, device="cpu"
+    )
+    rates = train_module.learning_rate
+    monkeypatch.setattr(
+        train_module,
+        "learning_rate",
+        lambda step, *rest: 1e39 if step == 1 else rates(step, *rest),
+    )
+    message = (
+        r"^after step 2 weights are NaN or infinite, at learning rate 1e\+39: lower lr "
+        r"or weight_decay, or warm up longer\. What was saved before stays as it was; "
+        r"another recipe needs another folder \(--out\)$"
+    )
+    for _ in range(2):  # the second one goes on from what the first one saved
+        with pytest.raises(ValueError, match=message):
+            train(make_linear(), *some_digits(), config=config, folder=tmp_path)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == 1
+    assert all(tensor.isfinite().all() for tensor in saved["model"].values())
+
+
+def test_an_average_that_is_lost_is_not_saved(tmp_path, monkeypatch):
+    def lose(average, *_):
+        next(average.parameters()).data.fill_(math.inf)
+
+    monkeypatch.setattr(train_module, "_follow", lose)
+    config = TrainConfig(epochs=1, ema=0.9, device="cpu")
+    with pytest.raises(ValueError, match=r"^after step 1 weights are NaN or infinite"):
+        train(make_linear(), *some_digits(), config=config, folder=tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_last_step_that_destroys_the_weights_is_no_result():
+    config = TrainConfig(epochs=1, lr=1e39, warmup=0.0, device="cpu")
+    with pytest.raises(ValueError, match=r"^after step 1 weights are NaN or inf"):
+        train(make_linear(), *some_digits(), config=config)
+
+
 def test_training_without_a_folder_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train(make_linear(), *some_digits(), config=TrainConfig(epochs=1, device="cpu"))
@@ -606,7 +836,18 @@ def test_training_without_a_folder_writes_nothing(tmp_path, monkeypatch):
     [
         ({"epochs": 0}, ValueError, "epochs is 0: give a whole number of at least 1"),
         ({"lr": 0.0}, ValueError, "lr is 0.0: give a finite number greater than 0"),
-        ({"ema": 1.0}, ValueError, "ema is 1.0: give a rate in [0, 1), where 0 drops"),
+        ({"ema": 1.0}, ValueError, "ema is 1.0: give a share below 1, such as 0.999"),
+        (
+            {"crop": -0.1},
+            ValueError,
+            "crop is -0.1: give a share below 1, such as 0.1, ",
+        ),
+        ({"warmup": "1"}, TypeError, "warmup is '1': give a number"),
+        (
+            {"weight_decay": -1},
+            ValueError,
+            "weight_decay is -1: give a finite number gr",
+        ),
         ({"flip": 1}, ValueError, "flip is 1: give one of False, True"),
         ({"device": "tpu"}, ValueError, "device is 'tpu': give one of 'auto', 'cuda'"),
         ({"mixup": -1}, ValueError, "mixup is -1: give a finite number greater than"),
@@ -654,8 +895,12 @@ def test_the_command_line_leaves_everything_in_one_folder(tmp_path, capsys):
         "1,151 images to train on and 287 held out, 10 classes; a ViT of 2,794 "
         "parameters with patches of 2 pixels on cpu"
     )
-    assert [line[:12] for line in said[1:4]] == [f"epoch {n} of 3" for n in (1, 2, 3)]
-    names = ["checkpoint.pt", "classes.txt", "curve.png", "metrics.csv"]
+    assert said[1] == (
+        "images of each class: 0 (151), 1 (161), 2 (143), 3 (131), 4 (147), 5 (154), "
+        "6 (150), 7 (136), 8 (127), 9 (138)"
+    )
+    assert [line[:12] for line in said[3:6]] == [f"epoch {n} of 3" for n in (1, 2, 3)]
+    names = [".lock", "checkpoint.pt", "classes.txt", "curve.png", "metrics.csv"]
     assert sorted(p.name for p in out.iterdir()) == [*names, "weights.safetensors"]
     assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "classes.txt").read_text() == "".join(f"{d}\n" for d in range(10))
@@ -666,6 +911,69 @@ def test_the_command_line_leaves_everything_in_one_folder(tmp_path, capsys):
         last = list(csv.DictReader(file))[-1]
     accuracy = evaluate(model, normalise(images[held]), labels[held])
     assert float(last["held_out_accuracy"]) == accuracy
+    counts = labels[held].bincount()
+    baseline = (
+        f"{100 * counts.max() / 287:.2f} % by always answering '{counts.argmax()}'"
+    )
+    assert said[2] == f"to beat on those held out: {baseline}"
+    assert said[6] == f"held out: {100 * accuracy:.2f} % correct, against {baseline}"
+
+    assert main([*WORDS, "--out", str(out), "--held-out", "0.2"]) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert again[:3] == said[:3] and again[4:] == said[6:]
+    assert again[3].endswith("this training is finished, nothing is left to do")
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ((1200, 1200), "1,200"),
+        ((1200, 7), "a (1,200), b (7)"),
+        ((5, 2, 2, *[4] * 7, 9), "fewest b (2), most k (9)"),
+    ],
+)
+def test_class_sizes_in_one_line(counts, text):
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    assert train_module._class_sizes(labels, list("abcdefghijk"[: len(counts)])) == text
+
+
+def test_what_always_the_same_answer_scores():
+    labels = torch.tensor([0, 2, 2, 1, 2, 0, 2, 1])
+    said = "50.00 % by always answering 'c'"
+    assert train_module._baseline(labels, ["a", "b", "c", "d"]) == said
+
+
+def test_classes_are_written_before_the_training(tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def train_a_little(model, images, labels, held_out, config, out, log):
+        seen.append((out / "classes.txt").read_text())
+        (out / "checkpoint.pt").touch()
+        raise ValueError("stop")
+
+    monkeypatch.setattr(train_module, "_train", train_a_little)
+    words = [*WORDS, "--out", str(tmp_path)]
+    assert main(words) == 1
+    # A folder that may be another training's keeps its names.
+    monkeypatch.setattr(
+        train_module, "_load", lambda *_: (*digits(), list("zyxwvutsrq"))
+    )
+    assert main(words) == 1
+    assert seen == ["".join(f"{d}\n" for d in range(10))] * 2
+
+    (tmp_path / "checkpoint.pt").unlink()
+    names = ["\udcff", *"yxwvutsrq"]
+    monkeypatch.setattr(train_module, "_load", lambda *_: (*digits(), names))
+    assert main(words) == 1
+    assert len(seen) == 2  # never got so far
+    assert "can't encode character" in capsys.readouterr().err
+
+
+def test_two_command_lines_in_one_folder(tmp_path, capsys):
+    with train_module.alone_in(tmp_path):
+        assert main([*WORDS, "--out", str(tmp_path)]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert capsys.readouterr().err.startswith("error: another training is running in ")
 
 
 def make_photos(folder):
@@ -699,7 +1007,7 @@ def test_photos_of_ones_own(tmp_path, monkeypatch, capsys):
 def test_every_kind_of_data_is_recognised(tmp_path, monkeypatch):
     for name in ("digits", "fashion_mnist", "cifar10", "image_folder"):
         monkeypatch.setattr(
-            train_module, name, lambda *args, name=name: (name, args)[: len(args) + 1]
+            train_module, name, lambda *args, name=name, log=None: (name, log)
         )
     load = train_module._load
     assert load("digits", 64)[0] == "digits"
@@ -711,7 +1019,7 @@ def test_every_kind_of_data_is_recognised(tmp_path, monkeypatch):
     (cifar / "test_batch.bin").touch()
     assert load(str(tmp_path / "c"), 64)[0] == "cifar10"
     (tmp_path / "photos").mkdir()
-    assert load(str(tmp_path / "photos"), 48)[0] == "image_folder"
+    assert load(str(tmp_path / "photos"), 48) == ("image_folder", sys.stdout)
 
 
 def test_many_short_epochs_say_few_lines():
@@ -720,10 +1028,20 @@ def test_many_short_epochs_say_few_lines():
 
 
 @pytest.mark.parametrize(
-    ("size", "patch"), [(8, 2), (28, 4), (32, 4), (64, 8), (50, 5), (7, 7), (1, 1)]
+    ("size", "patch"), [(4, 2), (8, 2), (28, 4), (32, 4), (64, 8), (50, 5), (62, 2)]
 )
 def test_patches_are_about_an_eighth(size, patch):
     assert train_module._fair_patch_size(size) == patch
+
+
+@pytest.mark.parametrize(("size", "near"), [(61, 64), (53, 56), (3, 8), (2, 8), (1, 8)])
+def test_one_single_patch_is_not_chosen(size, near):
+    message = (
+        f"no patch size between 1 and {size} divides images of {size} pixels: give "
+        f"--image-size {near}, or choose --patch-size yourself"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        train_module._fair_patch_size(size)
 
 
 def test_the_help_explains_every_option(capsys):
@@ -744,7 +1062,15 @@ def test_the_help_explains_every_option(capsys):
         (["--lr", "-1"], "error: lr is -1.0: give a finite number greater than 0"),
         (["--patch-size", "3"], "error: image height 8 is not divisible by patch_size"),
         (["--embed-dim", "15"], "error: "),
-        (["--held-out", "1"], "error: share is 1.0: give a share in (0, 1)"),
+        (
+            ["--held-out", "1"],
+            "error: held_out is 1.0: give a share in (0, 1), such as",
+        ),
+        (["--held-out", "nan"], "error: held_out is nan: give a share in (0, 1), such"),
+        (
+            ["--ema", "1"],
+            "error: ema is 1.0: give a share below 1, such as 0.999, or 0",
+        ),
         (
             ["--data", "nowhere"],
             "error: 'nowhere' is neither digits, fashion_mnist",
@@ -768,43 +1094,74 @@ def test_words_that_make_no_sense(capsys):
 
 
 def test_an_interruption_says_how_to_go_on(tmp_path, monkeypatch, capsys):
-    def interrupted(*args, **options):
+    step = train_module._step
+
+    def said(left):
+        """Train so many steps and press Ctrl-C."""
+        left = iter(range(left))
+
+        def interrupted(*args):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return step(*args)
+
+        monkeypatch.setattr(train_module, "_step", interrupted)
+        assert main([*WORDS, "--out", str(tmp_path), "--save-every", "5"]) == 130
+        *_, stopped, empty, last = capsys.readouterr().out.splitlines()
+        assert (empty, last) == ("", "interrupted")
+        return stopped
+
+    anew = "there is no checkpoint yet, and the same command begins anew"
+    on = "there is the checkpoint of step 5, and the same command goes on from it"
+    assert said(3) == f"stopped after step 3: {anew}"
+    assert not (tmp_path / "checkpoint.pt").exists()
+    assert said(7) == f"stopped after step 7: {on}"  # it did begin anew
+    assert said(0) == f"stopped after step 5: {on}"
+    assert said(2) == f"stopped after step 7: {on}"
+
+
+def test_an_interruption_before_the_training_promises_nothing(monkeypatch, capsys):
+    def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_module, "train", interrupted)
-    assert main([*WORDS, "--out", str(tmp_path)]) == 130
-    assert "the same command goes on from the last" in capsys.readouterr().out
+    monkeypatch.setattr(train_module, "_load", interrupted)
+    assert main(WORDS) == 130
+    assert capsys.readouterr().out == "\ninterrupted\n"
 
 
-def test_a_full_disk(tmp_path):
+@pytest.mark.parametrize(
+    ("limit", "name"), [(9000, "checkpoint.pt"), (20, "metrics.csv")]
+)
+def test_a_full_disk(tmp_path, limit, name):
     """The system itself refuses bytes: its limit is lowered in mid-training."""
     pytest.importorskip("resource")
     code = """
         import resource, sys
-        from vitlib import runs, train
-        save = runs.TrainState.save
-        def limited(state, path, settings):
-            if state.step == 6:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
-            save(state, path, settings)
-        runs.TrainState.save = limited
+        from vitlib import train
+        save, limit = train._save, int(sys.argv.pop())
+        def limited(state, *rest):
+            if state.step == 42:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            save(state, *rest)
+        train._save = limited
         sys.exit(train.main(sys.argv[1:]))
     """
-    words = [*WORDS, "--out", str(tmp_path), "--save-every", "2"]
+    words = [*WORDS, "--out", str(tmp_path), "--save-every", "21"]
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *words],
+        [sys.executable, "-c", textwrap.dedent(code), *words, str(limit)],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 1
-    assert re.fullmatch(
-        r"error: .*checkpoint.pt: the checkpoint of step 6 could not be written "
-        r"\(File too large; the one before is intact\): make room or choose another "
-        r"folder, then run the same command again\n",
-        done.stderr,
+    path = tmp_path / name
+    assert done.stderr == (
+        f"error: {path}: could not be written (File too large; the one before is "
+        "intact): make room or choose another folder, then run the same command "
+        "again\n"
     )
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    left = {".lock", "checkpoint.pt", "classes.txt", "metrics.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == left
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert saved["step"] == 4
+    assert saved["step"] == 21
     assert main(words) == 0  # with room again it goes on
 
 

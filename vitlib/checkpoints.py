@@ -86,7 +86,7 @@ def save_checkpoint(model: ViT, path: str | PathLike) -> None:
             umask = os.umask(0)
             os.umask(umask)
             part.chmod(0o666 & ~umask)
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise OSError(f"{str(path)!r} could not be written ({error})") from error
 
 

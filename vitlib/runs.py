@@ -1,19 +1,23 @@
-"""What surrounds a training: checkpoints to go on from, metrics, a progress bar."""
+"""What surrounds a training: a folder of its own, checkpoints, metrics, a bar."""
 
 import csv
 import dataclasses
 import io
 import os
+import shutil
+import sys
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import torch
 from torch import Tensor, nn
 
 from vitlib.arguments import require_choice
-from vitlib.files import replace_whole
+from vitlib.files import clear_partials, replace_whole
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
@@ -46,10 +50,78 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def machine_of(device: torch.device) -> dict[str, str | int]:
+    """Name what the last bits of a result depend on.
+
+    Args:
+        device: Where the numbers are computed.
+    Returns:
+        The processor, the number of threads, and PyTorch's version.
+    Reference:
+        Chapter 10.
+    """
+    kind = device.type
+    if kind == "cpu":
+        kind = f"cpu with {torch.backends.cpu.get_cpu_capability()}"
+    elif kind == "cuda":
+        kind = torch.cuda.get_device_name(device)
+    return {
+        "device": kind,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+
+
+@contextmanager
+def alone_in(folder: str | os.PathLike) -> Iterator[None]:
+    """Keep a folder for one training at a time, and clear what a killed one left.
+
+    The system locks the empty file .lock there, and unlocks it when the process ends,
+    however it ends. On the rare disk that knows no locks nobody is kept out.
+
+    Args:
+        folder: The folder; made if need be.
+    Returns:
+        A context.
+    Raises:
+        ValueError: another training is running there.
+        OSError: the folder cannot be made or written to.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # It stays: were it removed, one process could lock the old file and one the new.
+    with (folder / ".lock").open("ab") as file:
+        try:
+            _lock(file)
+        except (BlockingIOError, PermissionError) as error:
+            raise ValueError(
+                f"another training is running in {str(folder)!r}: wait until it ends, "
+                "stop it, or choose another folder (--out)"
+            ) from error
+        except OSError:
+            pass  # no locks on this disk
+        else:
+            clear_partials(folder)
+        yield
+
+
+def _lock(file: BinaryIO) -> None:
+    """Lock a file until it is closed, or raise an OSError at once."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 class TrainState:
     """Everything a training needs to go on, bit for bit, from where it stood.
 
-    The rate of learning is not in it: it follows from `step`.
+    The rate of learning is not in it: it follows from `step`. The same bits come from
+    the same device, number of threads and version of PyTorch (`machine_of`).
 
     Args:
         model: The model in training.
@@ -72,8 +144,10 @@ class TrainState:
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
         self.order = torch.empty(0, dtype=torch.int64)  # of the images, this epoch
-        self.loss_sum = 0.0  # of the steps of this epoch
+        # Of this epoch's batches; a smaller one counts as a part of a batch.
+        self.loss_sum = 0.0
         self.history: list[dict[str, float]] = []  # a row for every finished epoch
+        self.saved_step = 0  # where the last checkpoint stands; 0 if there is none
 
     def save(self, path: str | os.PathLike, settings: dict) -> None:
         """Write a checkpoint, whole or not at all.
@@ -86,6 +160,7 @@ class TrainState:
         """
         contents = {
             "settings": settings,
+            "machine": self._machine(),
             "step": self.step,
             "order": self.order,
             "loss_sum": self.loss_sum,
@@ -99,27 +174,19 @@ class TrainState:
         # torch.save hides why a disk refuses; a plain write says it.
         buffer = io.BytesIO()
         torch.save(contents, buffer)
-        try:
-            with replace_whole(path) as partial:
-                partial.write_bytes(buffer.getbuffer())
-        except OSError as error:
-            kept = (
-                "the one before is intact" if Path(path).exists() else "there is none"
-            )
-            raise OSError(
-                error.errno,
-                f"the checkpoint of step {self.step} could not be written "
-                f"({error.strerror}; {kept}): make room or choose another folder, then "
-                "run the same command again",
-                str(path),
-            ) from error
+        with replace_whole(path) as partial:
+            partial.write_bytes(buffer.getbuffer())
+        self.saved_step = self.step
 
-    def load(self, path: str | os.PathLike, settings: dict) -> None:
+    def load(self, path: str | os.PathLike, settings: dict) -> list[str]:
         """Go back to a checkpoint.
 
         Args:
             path: What `save` wrote.
             settings: Must equal those it was saved with.
+        Returns:
+            How this machine differs from the checkpoint's, a phrase for each
+            difference: if there is one, the result differs in the last bits.
         Raises:
             ValueError: the file is damaged, or belongs to another training.
         """
@@ -135,18 +202,15 @@ class TrainState:
             raise
         except Exception as error:
             raise ValueError(broken) from error
-        different = [
-            f"{name} was {saved.get(name)!r} and is {settings.get(name)!r}"
-            for name in dict.fromkeys([*saved, *settings])
-            if saved.get(name) != settings.get(name)
-        ]
+        different = _differences(saved, settings)
         if different:
             raise ValueError(
                 f"{str(path)!r} belongs to another training ({'; '.join(different)}): "
                 "choose another folder (--out), or delete the file to start anew"
             )
+        machine = self._machine()
         try:
-            self.step = contents["step"]
+            self.step = self.saved_step = contents["step"]
             self.order = contents["order"]
             self.loss_sum = contents["loss_sum"]
             self.history = contents["history"]
@@ -156,8 +220,21 @@ class TrainState:
             self.optimizer.load_state_dict(contents["optimizer"])
             self.generator.set_state(contents["generator"])
             _set_global_generators(contents["global_generators"])
+            # The first checkpoints did not say where they were made.
+            return _differences(contents.get("machine", machine), machine)
         except Exception as error:
             raise ValueError(broken) from error
+
+    def _machine(self) -> dict[str, str | int]:
+        return machine_of(next(self.model.parameters()).device)
+
+
+def _differences(old: dict, new: dict) -> list[str]:
+    return [
+        f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    ]
 
 
 def settings_of(
@@ -245,6 +322,8 @@ def write_metrics(history: list[dict[str, float]], path: str | os.PathLike) -> N
 class Progress:
     """Tells how far a long job is: a bar on a terminal, plain lines elsewhere.
 
+    The bar keeps to one line of the terminal, and becomes shorter for a long note.
+
     Args:
         stream: Where to write; None for nowhere.
         total: Number of steps.
@@ -267,6 +346,8 @@ class Progress:
         self.stream, self.total, self.first, self.unit = stream, total, done, unit
         self.bar = stream is not None and stream.isatty()
         self.pause = 0.2 if self.bar else every
+        # A full line would push the cursor on to the next.
+        self.columns = shutil.get_terminal_size().columns - 1
         self.start = self.last = time.monotonic()
 
     def update(self, done: int, note: str = "") -> None:
@@ -283,8 +364,10 @@ class Progress:
         left = (now - self.start) / max(done - self.first, 1) * (self.total - done)
         text = f"{done:,} of {self.total:,} {self.unit}, {_clock(left)} left, {note}"
         if self.bar:
-            filled = round(24 * done / self.total)
-            text = f"\r[{'#' * filled}{'.' * (24 - filled)}] {text:<52}"
+            length = max(min(24, self.columns - len(text) - 3), 0)
+            filled = round(length * done / self.total)
+            text = f"[{'#' * filled}{'.' * (length - filled)}] {text}"
+            text = "\r" + text[: self.columns].ljust(self.columns)
         print(text, end="" if self.bar else "\n", file=self.stream, flush=True)
 
     def line(self, text: str) -> None:
@@ -294,7 +377,7 @@ class Progress:
             text: The line.
         """
         if self.stream is not None:
-            clear = f"\r{' ' * 79}\r" if self.bar else ""
+            clear = f"\r{' ' * self.columns}\r" if self.bar else ""
             print(f"{clear}{text}", file=self.stream, flush=True)
 
 

@@ -7,11 +7,15 @@ and more; `python -m vitlib.train --help` is its command line.
 import argparse
 import copy
 import dataclasses
+import functools
 import inspect
 import math
 import os
 import re
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -45,6 +49,7 @@ from vitlib.runs import (
     DEVICES,
     Progress,
     TrainState,
+    alone_in,
     choose_device,
     settings_of,
     write_metrics,
@@ -52,6 +57,12 @@ from vitlib.runs import (
 from vitlib.vit import ViT, ViTConfig, count_parameters
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.csv"
+# An epoch that ends is saved when the last checkpoint is as many seconds old.
+SAVE_PAUSE = 30
+# What a recipe that fails leaves behind.
+WHAT_STAYS = (
+    "What was saved before stays as it was; another recipe needs another folder (--out)"
+)
 
 
 def fit(
@@ -113,13 +124,12 @@ def fit(
     return losses
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return the share of images whose highest score is their class.
 
     Args:
         model: Maps images to class scores; left in the mode it came in.
-        images: Images to classify.
+        images: Images to classify; they are moved to the model's device.
         labels: Their classes.
     Shape:
         images (N, c, H, W), labels (N)
@@ -131,13 +141,39 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> float:
         Chapter 02.
     """
     _require_data(model, images, labels)
+    return _accuracy(model, images, labels, 512)
+
+
+@torch.no_grad()
+def _accuracy(
+    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int
+) -> float:
+    first = next(model.parameters(), images)
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    scores = torch.cat([model(batch) for batch in images.split(512)])  # (N, classes)
+    batches = images.split(batch_size)
+    scores = torch.cat([model(batch.to(first.device)) for batch in batches])
     for module, mode in modes.items():
         module.training = mode
     _require_classes(scores, labels)
-    return (scores.argmax(dim=1) == labels).float().mean().item()
+    return (scores.argmax(dim=1) == labels.to(scores.device)).float().mean().item()
+
+
+def _require_amount(name: str, value: float) -> None:
+    if value != 0:
+        try:
+            require_number(name, value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or 0 for none") from None
+
+
+def _require_share(name: str, value: float, fair: str) -> None:
+    try:
+        require_rate(name, value)
+    except ValueError:
+        raise ValueError(
+            f"{name} is {value}: give a share below 1, such as {fair}, or 0 for none"
+        ) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +202,8 @@ class TrainConfig:
         bf16: Whether to multiply matrices in bfloat16.
         device: "auto" (cuda, else mps, else cpu), or one of these.
         seed: Of order, augmentation and dropout.
-        save_every: Steps between two checkpoints; another one follows each epoch.
+        save_every: Steps between two checkpoints. There is one more at the end, and
+            where an epoch ends half a minute or more after the last one.
     Raises:
         ValueError: a value is out of range.
     Reference:
@@ -201,10 +238,10 @@ class TrainConfig:
         for name in ("lr", "clip", "rand_magnitude"):
             require_number(name, getattr(self, name))
         for name in ("weight_decay", "mixup", "cutmix"):
-            if getattr(self, name) != 0:
-                require_number(name, getattr(self, name))
-        for name in ("warmup", "label_smoothing", "crop", "ema"):
-            require_rate(name, getattr(self, name))
+            _require_amount(name, getattr(self, name))
+        for name in ("warmup", "label_smoothing", "crop"):
+            _require_share(name, getattr(self, name), "0.1")
+        _require_share("ema", self.ema, "0.999")
         for name in ("flip", "bf16"):
             require_choice(name, getattr(self, name), (False, True))
         require_choice("device", self.device, DEVICES)
@@ -227,10 +264,10 @@ def train(
     """Train for many epochs, and go on after any interruption as if there were none.
 
     The model sees pixels as `normalise` makes them, between -1 and 1. With a folder,
-    checkpoint.pt is replaced there as the training goes, and metrics.csv after every
-    epoch. Called again with the same arguments, the training goes on from there: on
-    one machine with one number of threads to the same bits. The numbers that the model
-    starts with are not compared.
+    checkpoint.pt and metrics.csv are replaced there as the training goes. Called again
+    with the same arguments, the training goes on from there: on the same device, with
+    the same number of threads and the same version of PyTorch, to the same bits. The
+    numbers that the model starts with are not compared.
 
     Args:
         model: Maps images to class scores; trained in place, left in eval mode.
@@ -247,8 +284,8 @@ def train(
         if images were held out.
     Raises:
         ValueError: images and labels do not match, a pixel lies outside [0, 1], the
-            folder holds another training, the device is missing, or the loss is no
-            longer finite.
+            folder holds another training or one is running there, the device is
+            missing or has too little memory, or loss or weights are no longer finite.
         OSError: the folder cannot be written.
     Reference:
         Dosovitskiy et al. 2021, appendix B.1. Chapter 10.
@@ -258,71 +295,180 @@ def train(
     for data in ((images, labels), *([held_out] if held_out else [])):
         _require_data(model, *data)
         _require_pixels(data[0])
-    device = choose_device(config.device)
-    torch.manual_seed(config.seed)
-    model.to(device)
-    images, labels = images.to(device), labels.to(device)
-    if held_out:
-        held_out = normalise(held_out[0].to(device)), held_out[1].to(device)
-    num_classes = _count_classes(model, images, labels)
+    if folder is None:
+        return _train(model, images, labels, held_out, config, None, log)
+    with alone_in(folder):
+        return _train(model, images, labels, held_out, config, Path(folder), log)
 
-    average = copy.deepcopy(model).eval() if config.ema else None
-    state = TrainState(model, _optimizer(model, config), average, config.seed)
+
+def _train(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    held_out: tuple[Tensor, Tensor] | None,
+    config: TrainConfig,
+    folder: Path | None,
+    log: TextIO | None,
+) -> list[dict[str, float]]:
+    """Do what `train` says, with sound arguments and alone in the folder."""
+    device = choose_device(config.device)
+    with _enough_memory(device, config.batch_size):
+        _seed_dropout(config.seed)
+        model.to(device)
+        images, labels = images.to(device), labels.to(device)
+        if held_out:
+            held_out = normalise(held_out[0].to(device)), held_out[1].to(device)
+        num_classes = _count_classes(model, images, labels)
+        average = copy.deepcopy(model).eval() if config.ema else None
+        state = TrainState(model, _optimizer(model, config), average, config.seed)
+        changes, save = [], None
+        if folder is not None:
+            settings = settings_of(model, images, labels, config, held_out)
+            if (folder / CHECKPOINT).exists():
+                changes = state.load(folder / CHECKPOINT, settings)
+            save = functools.partial(_save, state, folder, settings)
+
+        last_step = config.epochs * math.ceil(len(images) / config.batch_size)
+        progress = Progress(log, last_step, done=state.step)
+        _say_where(progress, state.step, last_step, changes)
+        try:
+            _loop(state, images, labels, num_classes, held_out, config, progress, save)
+        except KeyboardInterrupt:
+            _say_what_is_kept(progress, state)
+            raise
+    if average is not None:
+        model.load_state_dict(average.state_dict())
+    model.eval()
+    return state.history
+
+
+def _loop(
+    state: TrainState,
+    images: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    held_out: tuple[Tensor, Tensor] | None,
+    config: TrainConfig,
+    progress: Progress,
+    save: Callable[[], None] | None,
+) -> None:
+    """Go from the state's step to the last, wherever in an epoch that is."""
     epoch_steps = math.ceil(len(images) / config.batch_size)
     last_step = config.epochs * epoch_steps
-    if folder is not None:
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = settings_of(model, images, labels, config, held_out)
-        if (folder / CHECKPOINT).exists():
-            state.load(folder / CHECKPOINT, settings)
-    progress = Progress(log, last_step, done=state.step)
-    if state.step:
-        progress.line(f"going on after step {state.step:,} of {last_step:,}")
-
-    model.train()
+    saved_at = time.monotonic()
+    state.model.train()
     while state.step < last_step:
         at = state.step % epoch_steps
         if at == 0:
             state.order = torch.randperm(len(images), generator=state.generator)
             state.loss_sum = 0.0
-        batch = state.order[at * config.batch_size :][: config.batch_size].to(device)
-        inputs, targets = _augment(
-            images[batch], labels[batch], num_classes, config, state.generator
-        )
+        batch = state.order[at * config.batch_size :][: config.batch_size]
+        batch = batch.to(images.device)
         lr = learning_rate(state.step, last_step, config)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-            scores = model(inputs)  # (b, classes)
-        loss = F.cross_entropy(
-            scores.float(), targets, label_smoothing=config.label_smoothing
-        )
-        state.optimizer.zero_grad()
-        loss.backward()
-        length = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        _require_finite(loss, length, state.step, lr)
-        state.optimizer.step()
-        state.step += 1
-        if average is not None:
-            _follow(average, model, config.ema, state.step)
+        loss = _step(state, images[batch], labels[batch], num_classes, config, lr)
+        # In batches, of which the last one of an epoch may be a part.
+        state.loss_sum += loss * (len(batch) / config.batch_size)
+        mean_loss = state.loss_sum / (at + len(batch) / config.batch_size)
+        progress.update(state.step, f"loss {mean_loss:.3f}")
 
-        state.loss_sum += loss.item()
-        progress.update(state.step, f"loss {state.loss_sum / (at + 1):.3f}")
         epoch_ends = at + 1 == epoch_steps
+        waited = epoch_ends and time.monotonic() - saved_at >= SAVE_PAUSE
+        due = waited or state.step % config.save_every == 0 or state.step == last_step
         if epoch_ends:
-            state.history.append(_row(state, epoch_steps, lr, held_out))
-            if _is_news(state.history[-1]["epoch"], config.epochs):
-                progress.line(_as_text(state.history[-1], config.epochs))
-            if folder is not None:
-                write_metrics(state.history, folder / METRICS)
-        # Last of all: what comes before it is done again after a kill in between.
-        if folder is not None and (epoch_ends or state.step % config.save_every == 0):
-            state.save(folder / CHECKPOINT, settings)
-    if average is not None:
-        model.load_state_dict(average.state_dict())
-    model.eval()
-    return state.history
+            row = _row(state, lr, mean_loss, held_out, config)
+            state.history.append(row)
+            if _is_news(row["epoch"], config.epochs):
+                progress.line(_as_text(row, config.epochs))
+        if due:
+            _require_finite_weights(state, lr)
+            if save is not None:
+                save()
+            saved_at = time.monotonic()
+
+
+def _step(
+    state: TrainState,
+    images: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    config: TrainConfig,
+    lr: float,
+) -> float:
+    """Take one step and return its loss."""
+    images, targets = _augment(images, labels, num_classes, config, state.generator)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.bf16):
+        scores = state.model(images)  # (b, classes)
+    loss = F.cross_entropy(
+        scores.float(), targets, label_smoothing=config.label_smoothing
+    )
+    state.optimizer.zero_grad()
+    loss.backward()
+    length = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
+    _require_finite(loss, length, state.step, lr)
+    state.optimizer.step()
+    state.step += 1
+    if state.average is not None:
+        _follow(state.average, state.model, config.ema, state.step)
+    return loss.item()
+
+
+def _save(state: TrainState, folder: Path, settings: dict) -> None:
+    if state.history:
+        write_metrics(state.history, folder / METRICS)
+    # Last of all: what comes before it is done again after a kill in between.
+    state.save(folder / CHECKPOINT, settings)
+
+
+def _seed_dropout(seed: int) -> None:
+    """Seed PyTorch's global generator, but not to the stream of order and dice."""
+    other = torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed))
+    torch.manual_seed(other.item())
+
+
+@contextmanager
+def _enough_memory(device: torch.device, batch_size: int) -> Iterator[None]:
+    """Say what to do where memory runs out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # A GPU has a class for it; a processor only words, by the system's choice.
+        words = re.search(r"(can't allocate|not enough|out of) memory", str(error))
+        if not words and not isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            raise
+        raise ValueError(
+            f"the memory of {device} is too small for batch_size {batch_size}: give a "
+            f"smaller one, or smaller images or a smaller model. {WHAT_STAYS}"
+        ) from error
+
+
+def _say_where(
+    progress: Progress, step: int, last_step: int, changes: list[str]
+) -> None:
+    """Tell where a training goes on, and whether that gives the same bits."""
+    if step == last_step:
+        progress.line(
+            f"going on after step {step:,} of {last_step:,}: this training is "
+            "finished, nothing is left to do"
+        )
+    elif step:
+        progress.line(f"going on after step {step:,} of {last_step:,}")
+        if changes:
+            progress.line(
+                f"another machine than before ({'; '.join(changes)}): the result may "
+                "differ in the last digits from one without a stop"
+            )
+
+
+def _say_what_is_kept(progress: Progress, state: TrainState) -> None:
+    kept = (
+        f"the checkpoint of step {state.saved_step:,}, and the same command goes on "
+        "from it"
+        if state.saved_step
+        else "no checkpoint yet, and the same command begins anew"
+    )
+    progress.line(f"stopped after step {state.step:,}: there is {kept}")
 
 
 def learning_rate(step: int, last_step: int, config: TrainConfig) -> float:
@@ -411,19 +557,22 @@ def _count_classes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
 
 def _row(
     state: TrainState,
-    epoch_steps: int,
     lr: float,
+    mean_loss: float,
     held_out: tuple[Tensor, Tensor] | None,
+    config: TrainConfig,
 ) -> dict[str, float]:
     row = {
-        "epoch": state.step // epoch_steps,
+        "epoch": len(state.history) + 1,
         "step": state.step,
         "lr": lr,
-        "train_loss": state.loss_sum / epoch_steps,
+        "train_loss": mean_loss,
     }
     if held_out:
         averaged = state.model if state.average is None else state.average
-        row["held_out_accuracy"] = evaluate(averaged, *held_out)
+        # Without gradients four times as many images fit into the memory.
+        at_once = min(512, 4 * config.batch_size)
+        row["held_out_accuracy"] = _accuracy(averaged, *held_out, at_once)
     return row
 
 
@@ -444,8 +593,17 @@ def _require_finite(loss: Tensor, length: Tensor, step: int, lr: float) -> None:
         raise ValueError(
             f"at step {step} the loss is {loss.item()} and its gradient has length "
             f"{length.item()}, at learning rate {lr:.3g}: lower lr or clip, warm up "
-            "longer, or look for NaN in the images. What was saved before stays as it "
-            "was; another recipe needs another folder (--out)"
+            f"longer, or look for NaN in the images. {WHAT_STAYS}"
+        )
+
+
+def _require_finite_weights(state: TrainState, lr: float) -> None:
+    """Refuse to save weights that a step from a finite gradient destroyed."""
+    models = [state.model] if state.average is None else [state.model, state.average]
+    if not all(p.isfinite().all() for model in models for p in model.parameters()):
+        raise ValueError(
+            f"after step {state.step} weights are NaN or infinite, at learning rate "
+            f"{lr:.3g}: lower lr or weight_decay, or warm up longer. {WHAT_STAYS}"
         )
 
 
@@ -455,8 +613,7 @@ def _require_recipe(
     require_whole("steps", steps)
     require_whole("batch_size", batch_size)
     require_number("lr", lr)
-    if weight_decay != 0:
-        require_number("weight_decay", weight_decay)
+    _require_amount("weight_decay", weight_decay)
     require_whole("seed", seed, at_least=0)
 
 
@@ -516,7 +673,8 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: {text}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped: the same command goes on from the last checkpoint")
+        # What is kept, if a training had begun, was said by it.
+        print("\ninterrupted")
         return 130
     return 0
 
@@ -524,6 +682,10 @@ def main(words: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     """Load the data, train, and leave everything that came of it in one folder."""
     require_whole("batch_size", options.batch_size)
+    if not 0 < options.held_out < 1:
+        raise ValueError(
+            f"held_out is {options.held_out}: give a share in (0, 1), such as 0.1"
+        )
     data = Path(options.data).resolve()
     out = options.out or Path("runs") / (data.name or "data")
     if data.is_dir() and out.resolve().is_relative_to(data):
@@ -552,30 +714,65 @@ def _run(options: argparse.Namespace) -> None:
     print(
         f"{len(kept):,} images to train on and {len(held):,} held out, {len(classes)} "
         f"classes; a ViT of {count_parameters(model_config):,} parameters with patches "
-        f"of {model_config.patch_size} pixels on {choose_device(config.device)}",
+        f"of {model_config.patch_size} pixels on {choose_device(config.device)}\n"
+        f"images of each class: {_class_sizes(labels, classes)}",
         flush=True,
     )
-    history = train(
-        model,
-        images[kept],
-        labels[kept],
-        held_out=(images[held], labels[held]) if len(held) else None,
-        config=config,
-        folder=out,
-        log=sys.stdout,
-    )
-    weights = out / "weights.safetensors"
-    save_checkpoint(model, weights)
+    held_out = None
+    if len(held):
+        held_out = images[held], labels[held]
+        baseline = _baseline(labels[held], classes)
+        print(f"to beat on those held out: {baseline}", flush=True)
+    with alone_in(out):
+        # At once, and not after hours, if it cannot be done. What another training
+        # left stays until this one has shown that it is the same.
+        if not (out / CHECKPOINT).exists():
+            _write_classes(classes, out)
+        history = _train(
+            model, images[kept], labels[kept], held_out, config, out, sys.stdout
+        )
+        _write_classes(classes, out)
+        save_checkpoint(model, out / "weights.safetensors")
+        curve = _draw_curve(history, out / "curve.png")
+    if held_out:
+        accuracy = 100 * history[-1]["held_out_accuracy"]
+        print(f"held out: {accuracy:.2f} % correct, against {baseline}")
+    print(f"weights: {out / 'weights.safetensors'}\nmetrics: {out / METRICS}")
+    print(f"curve: {curve}")
+
+
+def _class_sizes(labels: Tensor, classes: list[str]) -> str:
+    """Say in one line how many images each class has."""
+    counts = labels.bincount(minlength=len(classes)).tolist()
+    if min(counts) == max(counts):
+        return f"{counts[0]:,}"
+    pairs = list(zip(counts, classes, strict=True))
+    if len(pairs) <= 10:
+        return ", ".join(f"{name} ({count:,})" for count, name in pairs)
+    (few, rarest), (many, commonest) = min(pairs), max(pairs)
+    return f"fewest {rarest} ({few:,}), most {commonest} ({many:,})"
+
+
+def _baseline(labels: Tensor, classes: list[str]) -> str:
+    """Say how often the most frequent class is the right answer."""
+    counts = labels.bincount()
+    share = 100 * counts.max().item() / len(labels)
+    return f"{share:.2f} % by always answering {classes[counts.argmax()]!r}"
+
+
+def _write_classes(classes: list[str], out: Path) -> None:
     with replace_whole(out / "classes.txt") as partial:
         partial.write_text("".join(f"{name}\n" for name in classes), "utf-8")
-    print(f"weights: {weights}\nmetrics: {out / METRICS}")
+
+
+def _draw_curve(history: list[dict[str, float]], path: Path) -> str:
+    """Draw a training's curve and say where, or why not."""
     try:
         from vitlib.plots import plot_history, save_plot
     except ImportError:
-        print("curve: not drawn, for want of matplotlib")
-    else:
-        save_plot(out / "curve.png", lambda ax: plot_history(ax, history))
-        print(f"curve: {out / 'curve.png'}")
+        return "not drawn, for want of matplotlib"
+    save_plot(path, lambda ax: plot_history(ax, history))
+    return str(path)
 
 
 # Steps of a training whose number of epochs is not given, at least.
@@ -628,7 +825,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.1,
         metavar="X",
-        help="Share of the images to measure by and not to train on (default: 0.1)",
+        help="Share of the images held out, to measure by and not to train on "
+        "(default: 0.1)",
     )
     model = parser.add_argument_group("the model")
     model.add_argument(
@@ -693,12 +891,19 @@ def _load(data: str, image_size: int) -> tuple[Tensor, Tensor, list[str]]:
             f"{data!r} is neither digits, fashion_mnist nor a folder; to fetch "
             "CIFAR-10: python -m vitlib.downloads cifar10 my_data, then --data my_data"
         )
-    return image_folder(data, image_size)
+    return image_folder(data, image_size, log=sys.stdout)
 
 
 def _fair_patch_size(image_size: int) -> int:
-    sizes = [p for p in range(2, image_size + 1) if image_size % p == 0]
-    return min(sizes, key=lambda p: abs(p - image_size / 8), default=1)
+    """Choose about an eighth of the image; one patch alone is none to attend to."""
+    sizes = [p for p in range(2, image_size) if image_size % p == 0]
+    if not sizes:
+        near = max(8, 8 * round(image_size / 8))
+        raise ValueError(
+            f"no patch size between 1 and {image_size} divides images of {image_size} "
+            f"pixels: give --image-size {near}, or choose --patch-size yourself"
+        )
+    return min(sizes, key=lambda p: abs(p - image_size / 8))
 
 
 if __name__ == "__main__":
