@@ -204,7 +204,11 @@ def test_fit_is_short():
 # One name, in its places
 
 
-@pytest.mark.parametrize("path", CHAPTERS[1:], ids=by_stem)
+# From chapter 11 on, chapters use what the others built.
+BUILDING = [path for path in CHAPTERS[1:] if path.stem < "11"]
+
+
+@pytest.mark.parametrize("path", BUILDING, ids=by_stem)
 def test_one_name_in_its_places(path):
     name = path.stem[3:]
     assert (ROOT / "vitlib" / f"{name}.py").exists()

@@ -121,7 +121,8 @@ class TrainState:
     """Everything a training needs to go on, bit for bit, from where it stood.
 
     The rate of learning is not in it: it follows from `step`. The same bits come from
-    the same device, number of threads and version of PyTorch (`machine_of`).
+    the same processor, number of threads and version of PyTorch (`machine_of`); a GPU
+    adds in an order of its own.
 
     Args:
         model: The model in training.

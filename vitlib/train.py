@@ -265,9 +265,10 @@ def train(
 
     The model sees pixels as `normalise` makes them, between -1 and 1. With a folder,
     checkpoint.pt and metrics.csv are replaced there as the training goes. Called again
-    with the same arguments, the training goes on from there: on the same device, with
-    the same number of threads and the same version of PyTorch, to the same bits. The
-    numbers that the model starts with are not compared.
+    with the same arguments, the training goes on from there: on the same processor,
+    with the same number of threads and the same version of PyTorch, to the same bits.
+    A GPU adds in an order of its own, and may differ in the last digits. The numbers
+    that the model starts with are not compared.
 
     Args:
         model: Maps images to class scores; trained in place, left in eval mode.
