@@ -40,6 +40,14 @@ from vitlib.checkpoints import (
 from vitlib.convert import convert_state_dict, detect_source, infer_config
 from vitlib.data import digits, relation_task, sample_image
 from vitlib.dialects import SOURCES
+from vitlib.interpret import (
+    attention_rollout,
+    cls_map,
+    delete_patches,
+    mean_attention_distance,
+    position_similarity,
+    record_attention,
+)
 from vitlib.model_folder import read_config, read_preprocessing
 from vitlib.predict import classify, open_rgb, preprocess
 from vitlib.train import evaluate, fit
@@ -537,6 +545,37 @@ def check_fits(out, state, source, config):
     vitlib.ViT(config).load_state_dict(out, strict=True)
 
 
+def shares(*shape):
+    """Rows that sum to 1, or something else."""
+    return mostly(
+        st.integers(0, 99).map(
+            lambda seed: torch.randn(
+                shape, generator=torch.Generator().manual_seed(seed)
+            ).softmax(dim=-1)
+        ),
+        tensors(len(shape)),
+    )
+
+
+ORDER_2 = torch.tensor([[1, 0]])
+ORDER = mostly(
+    st.permutations(range(4)).map(lambda order: torch.tensor([order, order[::-1]])),
+    tensors(2, [torch.int64, torch.uint8]),
+)
+
+
+def check_shares_of_rows(out, *_):
+    """What was mixed of rows that sum to 1 sums to 1."""
+    same(out.sum(dim=-1), torch.ones(out.shape[:-1], dtype=out.dtype))
+
+
+def check_deleted(out, images, order, count, patch_size, *_):
+    """What was not deleted is as it was."""
+    p1, p2 = as_pair("patch_size", patch_size)
+    changed = (out != images) & ~(out.isnan() & images.isnan())  # (b, c, H, W)
+    assert changed.any(dim=1).sum() <= len(images) * count * p1 * p2
+
+
 def never(out, *_):
     """Garbage alone went in, so nothing may come out."""
     pytest.fail(f"garbage became {out}")
@@ -704,6 +743,43 @@ CALLS = {
             ]
         ),
         check_shares,
+    ),
+    "record_attention": (
+        record_attention,
+        call([mostly(st.just(vitlib.ViT(TINY).eval())), fitting(2, 1, 4, 4)]),
+        lambda out, _, images: check_shares_of_rows(out),
+    ),
+    "attention_rollout": (
+        attention_rollout,
+        call([shares(2, 1, 3, 5, 5)]),
+        lambda out, _: torch.testing.assert_close(
+            out.sum(dim=-1), torch.ones(out.shape[:-1], dtype=out.dtype)
+        ),
+    ),
+    "cls_map": (
+        cls_map,
+        call([shares(2, 5, 5), mostly(st.just(2), st.just((1, 4)))]),
+        lambda out, attention, _: same(out.flatten(-2), attention[..., 0, 1:]),
+    ),
+    "position_similarity": (
+        position_similarity,
+        call([fitting(1, 5, 3), mostly(st.just(2), st.just((4, 1)))]),
+        lambda out, *_: same(out, out.permute(2, 3, 0, 1)),
+    ),
+    "mean_attention_distance": (
+        mean_attention_distance,
+        call([shares(2, 1, 3, 5, 5), mostly(st.just(2), st.just((1, 4))), SIZE]),
+        lambda out, attention, *_: same(out.shape, attention.shape[::2][:2]),
+    ),
+    "delete_patches": (
+        delete_patches,
+        call([fitting(2, 3, 4, 4), ORDER, COUNT, mostly(st.just(2), st.just((1, 4)))]),
+        check_deleted,
+    ),
+    "delete_patches, fill": (
+        lambda fill: delete_patches(torch.ones(1, 1, 2, 1), ORDER_2, 1, 1, fill),
+        call([mostly(st.floats(), st.just("mean"))]),
+        lambda out, _: same(out.isfinite().all(), torch.tensor(True)),
     ),
     "detect_source": (
         detect_source,

@@ -59,6 +59,7 @@ MAY_IMPORT = {
         "vit",
     },
     "predict": {"arguments", "checkpoints", "data"},
+    "interpret": {"arguments", "attention", "patches", "vit"},
 }
 
 SIGNATURES = {
@@ -79,6 +80,12 @@ SIGNATURES = {
     "checkpoints.to_timm": ["model"],
     "checkpoints.load_pretrained": ["name_or_path"],
     "predict.classify": ["model", "image", "labels", "top_k"],
+    "interpret.record_attention": ["model", "images"],
+    "interpret.attention_rollout": ["attention"],
+    "interpret.cls_map": ["attention", "grid_size"],
+    "interpret.position_similarity": ["pos_embed", "grid_size"],
+    "interpret.mean_attention_distance": ["attention", "grid_size", "patch_size"],
+    "interpret.delete_patches": ["images", "order", "count", "patch_size", "fill"],
 }
 
 

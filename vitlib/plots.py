@@ -10,6 +10,7 @@ from importlib import resources
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -20,6 +21,15 @@ STYLE = resources.files("vitlib") / "assets" / "book.mplstyle"
 # Okabe & Ito's colours, by name.
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 PINK, YELLOW, SKY, BLACK = "#CC79A7", "#E69F00", "#56B4E9", "#000000"
+
+# Lines that stay apart in grey, too.
+LINES = [
+    (BLUE, "-"),
+    (ORANGE, "--"),
+    (GREEN, "-."),
+    (PINK, ":"),
+    (BLACK, (0, (8, 3))),
+]
 
 
 def use_style() -> None:
@@ -137,7 +147,9 @@ def show_attention(
     grid_size: tuple[int, int],
     title: str = "",
 ) -> Axes:
-    """Lay one query's attention over the image it looks at.
+    """Lay one query's attention, or its rollout, over the image it looks at.
+
+    Every patch is one flat block of colour: the map knows no more than that.
 
     Args:
         ax: Where to draw.
@@ -146,11 +158,11 @@ def show_attention(
         grid_size: (rows, cols) of the patches.
         title: Above the image.
     Shape:
-        image (c, H, W), weights (n)
+        image (c, H, W), weights (n) or (rows, cols)
     Returns:
         The same Axes.
     Reference:
-        Chapter 04.
+        Chapters 04 and 13.
     """
     show_image(ax, image.mean(dim=0, keepdim=True), title)
     _, height, width = image.shape
@@ -159,8 +171,42 @@ def show_attention(
         cmap="cividis",
         alpha=0.65,
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        interpolation="nearest",
         vmin=0,
     )
+    return ax
+
+
+def show_position_similarity(ax: Axes, similarity: Tensor, title: str = "") -> Axes:
+    """Draw a small map for every patch, where the patch sits in the image.
+
+    Each map shows how similar all positions are to its own. Its colours run from -1
+    to 1 and are explained by a bar at the side.
+
+    Args:
+        ax: Where to draw.
+        similarity: What `vitlib.interpret.position_similarity` returned.
+        title: Above the maps.
+    Shape:
+        similarity (rows, cols, rows, cols)
+    Returns:
+        The same Axes.
+    Reference:
+        Dosovitskiy et al. 2021, Fig. 7 (centre). Chapter 13.
+    """
+    rows, cols = similarity.shape[:2]
+    # Each map gets an empty row and column, through which the background shows.
+    tiles = F.pad(similarity.detach(), (0, 1, 0, 1), value=float("nan"))
+    mosaic = tiles.permute(0, 2, 1, 3).reshape(rows * (rows + 1), cols * (cols + 1))
+    picture = ax.imshow(
+        mosaic[:-1, :-1].numpy(), cmap="PuOr", vmin=-1, vmax=1, interpolation="nearest"
+    )
+    ax.set_xticks([(cols + 1) * col + (cols - 1) / 2 for col in range(cols)])
+    ax.set_yticks([(rows + 1) * row + (rows - 1) / 2 for row in range(rows)])
+    ax.set_xticklabels(range(cols))
+    ax.set_yticklabels(range(rows))
+    ax.set(title=title, xlabel="column of the patch", ylabel="row of the patch")
+    ax.figure.colorbar(picture, ax=ax, label="cosine similarity")
     return ax
 
 
@@ -224,6 +270,70 @@ def plot_history(ax: Axes, history: list[dict[str, float]]) -> Axes:
         right.plot(epochs, percent, color=ORANGE, linestyle="--")
         right.set_ylabel("held out, % correct (dashed)", color=ORANGE)
         right.grid(False)
+    return ax
+
+
+def plot_attention_distance(ax: Axes, distance: Tensor) -> Axes:
+    """Draw how far each head looks as a dot, and the mean of a block as a bar.
+
+    Args:
+        ax: Where to draw.
+        distance: What `vitlib.interpret.mean_attention_distance` returned.
+    Shape:
+        distance (depth, h)
+    Returns:
+        The same Axes.
+    Reference:
+        Dosovitskiy et al. 2021, Fig. 7 (right). Chapter 13.
+    """
+    for block, heads in enumerate(distance.detach(), start=1):  # (h)
+        ax.plot([block] * len(heads), heads, "o", color=BLUE, alpha=0.6)
+        ax.plot([block - 0.3, block + 0.3], [heads.nanmean()] * 2, color=ORANGE)
+    ax.set(xlabel="block", ylabel="mean attention distance (pixels)", ylim=(0, None))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+def plot_deletion(
+    ax: Axes,
+    shares: list[float],
+    curves: dict[str, tuple[Tensor, Tensor]],
+    *,
+    ylabel: str,
+) -> Axes:
+    """Draw what is left of an answer as more and more patches are deleted.
+
+    A line is a mean, the band around it says how sure the mean is.
+
+    Args:
+        ax: Where to draw.
+        shares: Share of the patches deleted at each step, in [0, 1].
+        curves: By the name of the order in which the patches went: at each step the
+            mean of what was measured and half the width of its band, both as shares.
+        ylabel: What was measured.
+    Shape:
+        curves (steps) and (steps) each
+    Returns:
+        The same Axes.
+    Raises:
+        ValueError: more curves than there are colours and line styles.
+    Reference:
+        Samek et al. 2017; Petsiuk et al. 2018. Chapter 13.
+    """
+    if len(curves) > len(LINES):
+        raise ValueError(
+            f"{len(curves)} curves arrived: give at most {len(LINES)}, more cannot be "
+            "told apart"
+        )
+    across = [100 * share for share in shares]
+    for (name, curve), (color, linestyle) in zip(curves.items(), LINES, strict=False):
+        mean, half = (100 * values.detach() for values in curve)  # (steps)
+        ax.plot(across, mean, color=color, linestyle=linestyle, label=name)
+        ax.fill_between(
+            across, mean - half, mean + half, color=color, alpha=0.2, linewidth=0
+        )
+    ax.set(xlabel="patches deleted (%)", ylabel=ylabel)
+    ax.legend()
     return ax
 
 
