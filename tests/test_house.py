@@ -13,11 +13,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(
-    path for path in (ROOT / "vitlib").glob("*.py") if path.stem != "__init__"
+    path for path in (ROOT / "vitlib").rglob("*.py") if path.stem != "__init__"
 )
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 PAGES = sorted((ROOT / "book").rglob("*.md"))
 EXPERIMENTS = sorted((ROOT / "notebooks" / "experiments").glob("*.py"))
+
+# What every check is made of.
+ENGINE = {
+    "checks.building",
+    "checks.comparing",
+    "checks.judging",
+    "checks.questions",
+    "checks.wording",
+}
 
 # What each module may import of vitlib; a name here is also a rank: later ones
 # build on earlier ones, never the other way.
@@ -60,6 +69,21 @@ MAY_IMPORT = {
     },
     "predict": {"arguments", "checkpoints", "data"},
     "interpret": {"arguments", "attention", "patches", "vit"},
+    "checks.comparing": set(),
+    "checks.running": set(),
+    "checks.wording": {"checks.comparing", "checks.running", "vit"},
+    "checks.judging": {"checks.comparing", "checks.running", "checks.wording"},
+    "checks.building": {"checks.judging", "checks.wording"},
+    "checks.questions": {"checks.comparing", "checks.judging", "checks.wording"},
+    # Each checks what its chapter builds, and shares what was built before.
+    "checks.patches": ENGINE | {"patches"},
+    "checks.cls_token": ENGINE | {"cls_token"},
+    "checks.positions": ENGINE | {"cls_token", "patches", "positions", "vit"},
+    "checks.attention": ENGINE | {"attention"},
+    "checks.mlp": ENGINE | {"mlp"},
+    "checks.multi_head": ENGINE | {"attention", "checks.attention", "multi_head"},
+    "checks.encoder": ENGINE | {"checks.attention", "encoder", "mlp", "multi_head"},
+    "checks.vit": ENGINE | {"cls_token", "patches", "vit"},
 }
 
 SIGNATURES = {
@@ -123,14 +147,19 @@ def tagged(path, tag):
     ]
 
 
+def name_of(path):
+    """Return a module's name behind "vitlib."."""
+    return ".".join(path.relative_to(ROOT / "vitlib").with_suffix("").parts)
+
+
 def public(path):
     """Yield a module's public functions and classes."""
-    module = import_module(f"vitlib.{path.stem}")
+    module = import_module(f"vitlib.{name_of(path)}")
     for name, thing in vars(module).items():
         if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__:
             continue
         if inspect.isfunction(thing) or inspect.isclass(thing):
-            yield f"{path.stem}.{name}", thing
+            yield f"{name_of(path)}.{name}", thing
 
 
 def by_stem(path):
@@ -142,14 +171,18 @@ def by_stem(path):
 
 
 def test_every_module_has_a_rank():
-    assert {path.stem for path in MODULES} == set(MAY_IMPORT)
+    assert {name_of(path) for path in MODULES} == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=by_stem)
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_run_one_way(path):
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("vitlib.")}
+    ours = {
+        name.removeprefix("vitlib.")
+        for name in imports(path)
+        if name.startswith("vitlib.")
+    }
     assert "vitlib" not in imports(path)
-    assert ours <= MAY_IMPORT[path.stem]
+    assert ours <= MAY_IMPORT[name_of(path)]
 
 
 def test_only_plots_imports_matplotlib():
@@ -157,7 +190,7 @@ def test_only_plots_imports_matplotlib():
     assert users == {"plots"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=by_stem)
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_assert_in_the_library(path):
     assert not [n.lineno for n in ast.walk(parse(path)) if isinstance(n, ast.Assert)]
 
@@ -181,7 +214,7 @@ def test_signatures(name):
     assert positional == SIGNATURES[name]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=by_stem)
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_docstrings_name_every_argument(path):
     for name, thing in public(path):
         sections = {}
@@ -224,10 +257,11 @@ def test_one_name_in_its_places(path):
 
 
 def test_every_module_has_its_test_and_page():
-    for path in MODULES:
-        assert (ROOT / "tests" / f"test_{path.stem}.py").exists(), path.stem
-        if path.stem != "arguments":
-            assert (ROOT / "book" / "api" / f"{path.stem}.md").exists(), path.stem
+    # A subpackage has one of each.
+    for name in {name_of(path).split(".")[0] for path in MODULES}:
+        assert (ROOT / "tests" / f"test_{name}.py").exists(), name
+        if name != "arguments":
+            assert (ROOT / "book" / "api" / f"{name}.md").exists(), name
 
 
 def test_every_page_is_in_the_table_of_contents():

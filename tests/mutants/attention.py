@@ -1,0 +1,490 @@
+"""Answers to the tasks of chapter 04."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mutants.answers import right, wrong
+from vitlib.checks.attention import (
+    SelfAttention,
+    attend,
+    attention_weights,
+    masked_softmax,
+)
+
+# attention_weights
+
+
+@right(attention_weights)
+def einsum_and_softmax(q, k, mask=None):
+    scores = torch.einsum("bhid,bhjd->bhij", q, k) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.softmax(dim=-1)
+
+
+@right(attention_weights)
+def exponentials_by_hand(q, k, mask=None):
+    scores = (q / q.shape[-1] ** 0.5) @ k.transpose(-2, -1)
+    scores = scores - scores.amax(dim=-1, keepdim=True)
+    weights = scores.exp()
+    if mask is not None:
+        weights = weights * mask
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+@right(attention_weights)
+def read_off_the_fused_kernel(q, k, mask=None):
+    j = k.shape[-2]
+    values = torch.eye(j, dtype=q.dtype).expand(*k.shape[:-2], j, j)
+    return F.scaled_dot_product_attention(q, k, values, attn_mask=mask)
+
+
+@right(attention_weights)
+def softmax_in_double(q, k, mask=None):
+    scores = q.double() @ k.double().mT / math.sqrt(q.size(-1))
+    if mask is not None:
+        scores = torch.where(mask, scores, -1e30)
+    return F.softmax(scores, dim=-1).to(q.dtype)
+
+
+@right(attention_weights)
+def head_by_head(q, k, mask=None):
+    b, h, i, d = q.shape
+    mask = None if mask is None else mask.expand(b, h, i, k.shape[2])
+    rows = []
+    for x in range(b):
+        for y in range(h):
+            scores = q[x, y] @ k[x, y].T / d**0.5
+            if mask is not None:
+                scores[~mask[x, y]] = -math.inf
+            rows.append(scores.softmax(dim=1))
+    return torch.stack(rows).unflatten(0, (b, h))
+
+
+def masked(scores, mask, d=1):
+    """Divide by √d, and shut keys out."""
+    scores = scores / d**0.5
+    return scores if mask is None else scores.masked_fill(~mask, -math.inf)
+
+
+@wrong(attention_weights, "divided late")
+def softmax_then_divide(q, k, mask=None):
+    return masked(q @ k.mT, mask).softmax(dim=-1) / math.sqrt(q.shape[-1])
+
+
+@wrong(attention_weights, "divided late", "FrancescoSaverioZuppichini/ViT issue 2")
+def softmax_then_divide_by_the_root_of_768(q, k, mask=None):
+    return masked(torch.einsum("bhid,bhjd->bhij", q, k), mask).softmax(-1) / 768**0.5
+
+
+@wrong(attention_weights, "not divided")
+def scale_forgotten(q, k, mask=None):
+    return masked(q @ k.mT, mask).softmax(dim=-1)
+
+
+@wrong(attention_weights, "divided by d")
+def root_forgotten(q, k, mask=None):
+    return masked(q @ k.mT / q.shape[-1], mask).softmax(dim=-1)
+
+
+@wrong(attention_weights, "multiplied")
+def times_the_root(q, k, mask=None):
+    return masked(q @ k.mT * q.shape[-1] ** 0.5, mask).softmax(dim=-1)
+
+
+@wrong(attention_weights, "wrong scale")
+def both_scaled(q, k, mask=None):
+    scale = q.shape[-1] ** -0.5
+    return masked((q * scale) @ (k * scale).mT * 2, mask).softmax(dim=-1)
+
+
+@wrong(attention_weights, "softmax over the queries")
+def softmax_over_minus_two(q, k, mask=None):
+    return masked(q @ k.mT / q.shape[-1] ** 0.5, mask).softmax(dim=-2)
+
+
+@wrong(attention_weights, "softmax over the heads")
+def softmax_over_one(q, k, mask=None):
+    return masked(q @ k.mT / q.shape[-1] ** 0.5, mask).softmax(dim=1)
+
+
+@wrong(attention_weights, "no softmax")
+def scores_only(q, k, mask=None):
+    return masked(q @ k.mT / q.shape[-1] ** 0.5, mask)
+
+
+@wrong(attention_weights, "mask ignored")
+def masked_fill_thrown_away(q, k, mask=None):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores.masked_fill(~mask, -math.inf)
+    return scores.softmax(dim=-1)
+
+
+@wrong(attention_weights, "masked late")
+def weights_times_mask(q, k, mask=None):
+    weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
+    return weights if mask is None else weights * mask
+
+
+@wrong(attention_weights, "mask inverted")
+def true_shuts_out(q, k, mask=None):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(mask, float("-inf"))
+    return scores.softmax(dim=-1)
+
+
+@wrong(attention_weights, "score 0 where masked")
+def scores_times_mask(q, k, mask=None):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores * mask
+    return scores.softmax(dim=-1)
+
+
+@wrong(attention_weights, "crash", "FrancescoSaverioZuppichini/ViT issue 5")
+def a_method_that_does_not_exist(q, k, mask=None):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores.mask_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(dim=-1)
+
+
+@wrong(attention_weights, "queries and keys swapped")
+def the_other_way_round(q, k, mask=None):
+    weights = (k @ q.mT / q.shape[-1] ** 0.5).softmax(dim=-1).mT
+    return weights if mask is None else weights * mask
+
+
+@wrong(attention_weights, "nan")
+def a_score_of_nan(q, k, mask=None):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    return (scores / scores.sign().add(1)).mul(0).softmax(dim=-1)
+
+
+@wrong(attention_weights, "in place")
+def queries_scaled_in_place(q, k, mask=None):
+    q *= q.shape[-1] ** -0.5
+    return masked(q @ k.mT, mask).softmax(dim=-1)
+
+
+@wrong(attention_weights, "masked keys have weight")
+def a_penalty_that_is_too_small(q, k, mask=None):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores - 4.0 * ~mask
+    return scores.softmax(dim=-1)
+
+
+# masked_softmax
+
+
+@right(masked_softmax)
+def filled_with_minus_infinity(scores, mask):
+    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+
+
+@right(masked_softmax)
+def where_and_subtract(scores, mask):
+    scores = torch.where(mask, scores, torch.finfo(scores.dtype).min)
+    weights = (scores - scores.amax(-1, keepdim=True)).exp()
+    return weights / weights.sum(-1, keepdim=True)
+
+
+@right(masked_softmax)
+def added_logarithm_of_the_mask(scores, mask):
+    return F.softmax(scores + mask.to(scores.dtype).log(), dim=-1)
+
+
+@right(masked_softmax)
+def renormalised_afterwards(scores, mask):
+    weights = torch.where(mask, scores.double(), -math.inf).softmax(-1) * mask
+    return (weights / weights.sum(-1, keepdim=True)).to(scores.dtype)
+
+
+@wrong(masked_softmax, "mask ignored")
+def result_thrown_away(scores, mask):
+    scores.masked_fill(~mask, -math.inf)
+    return scores.softmax(dim=-1)
+
+
+@wrong(masked_softmax, "masked late")
+def zeroed_after(scores, mask):
+    return scores.softmax(dim=-1).masked_fill(~mask, 0.0)
+
+
+@wrong(masked_softmax, "mask inverted")
+def turned_round(scores, mask):
+    return scores.masked_fill(mask, -1e9).softmax(dim=-1)
+
+
+@wrong(masked_softmax, "score 0 where masked")
+def filled_with_zero(scores, mask):
+    return torch.where(mask, scores, 0.0).softmax(dim=-1)
+
+
+@wrong(masked_softmax, "softmax over the queries")
+def the_wrong_axis(scores, mask):
+    return scores.masked_fill(~mask, -math.inf).softmax(dim=2)
+
+
+@wrong(masked_softmax, "mask added")
+def plus_mask(scores, mask):
+    return (scores + mask).softmax(dim=-1)
+
+
+@wrong(masked_softmax, "overflows")
+def naive_exponentials(scores, mask):
+    weights = torch.exp(scores) * mask
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+@wrong(masked_softmax, "in place")
+def filled_in_place(scores, mask):
+    scores[~mask.expand_as(scores)] = -math.inf
+    return scores.softmax(dim=-1)
+
+
+@wrong(masked_softmax, "crash")
+def tensor_of_another_shape(scores, mask):
+    return scores[mask].reshape(len(scores), -1, scores.shape[-1]).softmax(-1)
+
+
+# attend
+
+
+@right(attend)
+def weights_then_values(q, k, v, mask=None):
+    return torch.einsum("bhij,bhjd->bhid", einsum_and_softmax(q, k, mask), v)
+
+
+@right(attend)
+def fused_kernel(q, k, v, mask=None):
+    return F.scaled_dot_product_attention(q, k, v, mask)
+
+
+@right(attend)
+def divided_by_the_sum_at_the_end(q, k, v, mask=None):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    weights = (scores - scores.amax(-1, keepdim=True)).exp()
+    if mask is not None:
+        weights = weights * mask
+    return (weights @ v) / weights.sum(-1, keepdim=True)
+
+
+@right(attend)
+def query_by_query(q, k, v, mask=None):
+    rows = []
+    for i in range(q.shape[-2]):
+        scores = (k * q[..., i : i + 1, :]).sum(-1) / q.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask[..., i, :], -math.inf)
+        rows.append((scores.softmax(-1)[..., None] * v).sum(-2))
+    return torch.stack(rows, dim=-2)
+
+
+@wrong(attend, "divided late")
+def division_behind_the_softmax(q, k, v, mask=None):
+    return (masked(q @ k.mT, mask).softmax(-1) / q.shape[-1] ** 0.5) @ v
+
+
+@wrong(attend, "divided late", "FrancescoSaverioZuppichini/ViT issue 2")
+def division_by_the_root_of_768(q, k, v, mask=None):
+    return (masked(q @ k.mT, mask).softmax(-1) / 768**0.5) @ v
+
+
+@wrong(attend, "not divided")
+def no_scale(q, k, v, mask=None):
+    return masked(q @ k.mT, mask).softmax(-1) @ v
+
+
+@wrong(attend, "wrong scale", "FrancescoSaverioZuppichini/ViT issue 1")
+def scale_of_the_whole_token(q, k, v, mask=None):
+    return masked(q @ k.mT / 768**0.5, mask).softmax(-1) @ v
+
+
+@wrong(attend, "softmax over the queries")
+def softmax_axis_minus_two(q, k, v, mask=None):
+    return masked(q @ k.mT / q.shape[-1] ** 0.5, mask).softmax(-2) @ v
+
+
+@wrong(attend, "values mixed wrongly")
+def transposed_weights(q, k, v, mask=None):
+    return einsum_and_softmax(q, k, mask).transpose(-2, -1) @ v
+
+
+@wrong(attend, "plain mean")
+def mean_of_values(q, k, v, mask=None):
+    return v.mean(dim=-2, keepdim=True).repeat(1, 1, q.shape[-2], 1)
+
+
+@wrong(attend, "best value only")
+def argmax_of_scores(q, k, v, mask=None):
+    best = masked(q @ k.mT, mask).argmax(dim=-1)
+    return F.one_hot(best, k.shape[-2]).to(v.dtype) @ v
+
+
+@wrong(attend, "keys for values")
+def keys_mixed(q, k, v, mask=None):
+    return einsum_and_softmax(q, k, mask) @ k
+
+
+@wrong(attend, "mask ignored")
+def mask_never_used(q, k, v, mask=None):
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+@wrong(attend, "mask inverted")
+def mask_of_the_other_convention(q, k, v, mask=None):
+    mask = None if mask is None else ~mask
+    return F.scaled_dot_product_attention(q, k, v, mask)
+
+
+@wrong(attend, "masked late")
+def mask_on_weights(q, k, v, mask=None):
+    weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+    return (weights if mask is None else weights * mask) @ v
+
+
+@wrong(attend, "type")
+def result_and_weights(q, k, v, mask=None):
+    weights = einsum_and_softmax(q, k, mask)
+    return weights @ v, weights
+
+
+@wrong(attend, "weights only")
+def values_forgotten(q, k, v, mask=None):
+    return einsum_and_softmax(q, k, mask)
+
+
+@wrong(attend, "gradient")
+def weights_cut_off(q, k, v, mask=None):
+    weights = einsum_and_softmax(q, k, mask)
+    return weights.detach() @ v + 0 * (q.sum() + k.sum())
+
+
+# SelfAttention
+
+
+class Base(nn.Module):
+    """What most answers share."""
+
+    def __init__(self, embed_dim):
+        super().__init__()
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+
+
+@right(SelfAttention)
+class As_in_the_chapter(Base):
+    def forward(self, tokens, mask=None):
+        q, k, v = self.qkv(tokens).chunk(3, dim=-1)
+        scores = masked(q @ k.mT / q.shape[-1] ** 0.5, mask)
+        return self.proj(scores.softmax(-1) @ v)
+
+
+@right(SelfAttention)
+class With_the_fused_kernel(Base):
+    def forward(self, tokens, mask=None):
+        b, n, e = tokens.shape
+        q, k, v = self.qkv(tokens).reshape(b, n, 3, e).unbind(dim=2)
+        return self.proj(F.scaled_dot_product_attention(q, k, v, mask))
+
+
+@right(SelfAttention)
+class Three_products(Base):
+    def __init__(self, embed_dim, drop=0.1):
+        super().__init__(embed_dim)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, tokens, mask=None):
+        parts = zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)
+        q, k, v = (tokens @ weight.T + bias for weight, bias in parts)
+        scores = masked(torch.einsum("bid,bjd->bij", q, k), mask, q.shape[-1])
+        return self.proj(self.drop(scores.softmax(-1)) @ v)
+
+
+@wrong(SelfAttention, "divided late")
+class Division_behind_the_softmax(Base):
+    def forward(self, x, mask=None):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.proj(masked(q @ k.mT, mask).softmax(-1) / q.shape[-1] ** 0.5 @ v)
+
+
+@wrong(SelfAttention, "not divided")
+class Scale_forgotten(Base):
+    def forward(self, x, mask=None):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.proj(masked(q @ k.mT, mask).softmax(-1) @ v)
+
+
+@wrong(SelfAttention, "q, k and v swapped")
+class Keys_first(Base):
+    def forward(self, x, mask=None):
+        k, q, v = self.qkv(x).chunk(3, dim=-1)
+        return self.proj(F.scaled_dot_product_attention(q, k, v, mask))
+
+
+@wrong(SelfAttention, "q, k and v woven")
+class Axes_read_the_other_way(Base):
+    def forward(self, x, mask=None):
+        q, k, v = self.qkv(x).reshape(*x.shape, 3).unbind(dim=-1)
+        return self.proj(F.scaled_dot_product_attention(q, k, v, mask))
+
+
+@wrong(SelfAttention, "no projection")
+class Projection_forgotten(Base):
+    def forward(self, x, mask=None):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return F.scaled_dot_product_attention(q, k, v, mask)
+
+
+@wrong(SelfAttention, "softmax over the queries")
+class Softmax_over_axis_1(Base):
+    def forward(self, x, mask=None):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.proj(masked(q @ k.mT, mask, q.shape[-1]).softmax(dim=1) @ v)
+
+
+@wrong(SelfAttention, "residual inside")
+class Adds_the_tokens(Base):
+    def forward(self, x, mask=None):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return x + self.proj(F.scaled_dot_product_attention(q, k, v, mask))
+
+
+@wrong(SelfAttention, "mask ignored")
+class Mask_not_used(Base):
+    def forward(self, x, mask=None):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.proj(F.scaled_dot_product_attention(q, k, v))
+
+
+@wrong(SelfAttention, "batch mixed")
+class Images_attend_to_images(Base):
+    def forward(self, x, mask=None):
+        q, k, v = self.qkv(x).transpose(0, 1).chunk(3, dim=-1)
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(out.transpose(0, 1))
+
+
+@wrong(SelfAttention, "place matters")
+class Looks_back_only(Base):
+    def forward(self, x, mask=None):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        causal = torch.ones(x.shape[1], x.shape[1]).tril().bool()
+        mask = causal if mask is None else causal & mask
+        return self.proj(F.scaled_dot_product_attention(q, k, v, mask))
+
+
+@wrong(SelfAttention, "names")
+class Three_layers(nn.Module):
+    def __init__(self, embed_dim):
+        super().__init__()
+        self.q, self.k, self.v, self.proj = (
+            nn.Linear(embed_dim, embed_dim) for _ in range(4)
+        )

@@ -1,0 +1,621 @@
+"""Checks of what chapter 04 builds: one head of attention."""
+
+import torch
+from torch import Tensor, nn
+
+import vitlib.attention as library
+from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.comparing import close
+from vitlib.checks.judging import Case, Judge, Mistake, Probe
+from vitlib.checks.questions import any_order_of_tokens, each_image_alone, narrowed
+from vitlib.checks.wording import Finding
+
+NEVER = float("-inf")
+
+
+def open_mask(*shape: int, seed: int = 0) -> Tensor:
+    """Draw a mask in which no row and no column is empty, and none is full.
+
+    Args:
+        shape: The shape; the last two axes are queries and keys.
+        seed: Another one gives another mask.
+    Shape:
+        -> (*shape), boolean
+    Reference:
+        The book's page on the checkers.
+    """
+    mask = drawn(*shape, seed=seed) > 0
+    i, j = shape[-2:]
+    lines = torch.arange(max(i, j))
+    mask[..., lines % i, (lines + 1) % j] = False
+    mask[..., lines % i, lines % j] = True
+    return mask
+
+
+# Mistakes that any form of attention can have: each makes weights from scores
+
+
+def _scores(q: Tensor, k: Tensor, divisor: float | None = None) -> Tensor:
+    return torch.einsum("...id,...jd->...ij", q, k) / (divisor or q.shape[-1] ** 0.5)
+
+
+def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
+    return scores if mask is None else scores.masked_fill(~mask, NEVER)
+
+
+def _softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    return _masked(scores, mask).softmax(dim=-1)
+
+
+def _divided_late(q, k, mask):
+    return _softmax(_scores(q, k, 1), mask) / q.shape[-1] ** 0.5
+
+
+def _divided_twice(q, k, mask):
+    return _softmax(_scores(q, k), mask) / q.shape[-1] ** 0.5
+
+
+def _over_queries(q, k, mask):
+    return _masked(_scores(q, k), mask).softmax(dim=-2)
+
+
+def _over_everything(q, k, mask):
+    weights = _masked(_scores(q, k), mask).flatten(-2).softmax(dim=-1)
+    return weights.reshape(_scores(q, k).shape)
+
+
+def _over_heads(q, k, mask):
+    return _masked(_scores(q, k), mask).softmax(dim=1)
+
+
+def _keys_first(q, k, mask):
+    """Let the keys ask the queries."""
+    weights = _scores(k, q).softmax(dim=-1).mT
+    return weights if mask is None else weights * mask
+
+
+def _masked_late(q, k, mask):
+    weights = _scores(q, k).softmax(dim=-1)
+    return weights if mask is None else weights * mask
+
+
+def _mask_inverted(q, k, mask):
+    return _softmax(_scores(q, k), None if mask is None else ~mask)
+
+
+def _mask_inverted_softly(q, k, mask):
+    scores = _scores(q, k)
+    if mask is not None:
+        scores = scores.masked_fill(mask, -1e9)
+    return scores.softmax(dim=-1)
+
+
+def _filled_with_zero(q, k, mask):
+    scores = _scores(q, k)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, 0.0)
+    return scores.softmax(dim=-1)
+
+
+def _mask_added(q, k, mask):
+    scores = _scores(q, k)
+    return (scores if mask is None else scores + mask).softmax(dim=-1)
+
+
+_SCALE = "the scores are divided by the wrong number: "
+_WEIGHTS = (
+    Mistake(
+        "not divided",
+        _SCALE + "by nothing at all. Long vectors then give large scores, and the "
+        "softmax picks one key",
+        lambda q, k, mask: _softmax(_scores(q, k, 1), mask),
+    ),
+    Mistake(
+        "divided by d",
+        _SCALE + "by the length of the vectors. A sum of d products grows more slowly",
+        lambda q, k, mask: _softmax(_scores(q, k, q.shape[-1]), mask),
+    ),
+    Mistake(
+        "multiplied",
+        "the scores are multiplied where they should be divided",
+        lambda q, k, mask: _softmax(_scores(q, k, q.shape[-1] ** -0.5), mask),
+    ),
+    Mistake(
+        "divided by another root",
+        _SCALE + "by the root of the number of keys. It is the length of the vectors "
+        "that makes the products grow",
+        lambda q, k, mask: _softmax(_scores(q, k, k.shape[-2] ** 0.5), mask),
+    ),
+    Mistake(
+        "softmax over the queries",
+        "columns of weights sum to 1, rows do not: the softmax runs over the queries. "
+        "Each query shares out its attention over the keys",
+        _over_queries,
+    ),
+    Mistake(
+        "softmax over everything",
+        "all weights of a head together sum to 1: each row should",
+        _over_everything,
+    ),
+    Mistake(
+        "softmax over the heads",
+        "the weights of one pair sum to 1 over axis 1: the softmax runs over the wrong "
+        "axis. Count from the end",
+        _over_heads,
+    ),
+    Mistake(
+        "no softmax",
+        "these are scores: negative ones too, and rows do not sum to 1",
+        lambda q, k, mask: _masked(_scores(q, k), mask),
+    ),
+    Mistake(
+        "queries and keys swapped",
+        "queries and keys are swapped: the row of a query holds what the keys give it",
+        _keys_first,
+    ),
+    Mistake(
+        "mask ignored",
+        "right without a mask; with one, keys that are shut out still have weight: the "
+        "mask changes nothing. masked_fill returns a new tensor",
+        lambda q, k, mask: _softmax(_scores(q, k), None),
+    ),
+    Mistake(
+        "masked late",
+        "with a mask the rows sum to less than 1: the weights were set to 0 after the "
+        "softmax, so what they held is lost",
+        _masked_late,
+    ),
+    Mistake(
+        "mask inverted",
+        "weights are 0 where the mask is True: here True means may attend",
+        _mask_inverted,
+    ),
+    Mistake(
+        "mask inverted",
+        "weights are 0 where the mask is True: here True means may attend",
+        _mask_inverted_softly,
+    ),
+    Mistake(
+        "score 0 where masked",
+        "keys that are shut out still have weight: their score was set to 0, and e to "
+        "the 0 is 1. Which score gives weight 0?",
+        _filled_with_zero,
+    ),
+    Mistake(
+        "mask added",
+        "keys that are shut out still have weight: True and False were added to the "
+        "scores as 1 and 0",
+        _mask_added,
+    ),
+)
+
+
+def about_weights(got: Tensor, expected: Tensor, mask: Tensor | None) -> Finding | None:
+    """Ask what must hold of any attention weights.
+
+    Args:
+        got: What was returned.
+        expected: What should have been.
+        mask: True = may attend, or None.
+    Shape:
+        got (..., i, j), expected (..., i, j)
+    Reference:
+        The book's page on the checkers.
+    """
+    if got.shape[-1] < 3:  # two weights can look like anything
+        return None
+    ones = torch.ones(())
+    if got.min() < -1e-4:
+        return Finding(
+            "negative weights",
+            f"a weight is {got.min():.4g}: after a softmax none is below 0",
+        )
+    rows, columns = got.sum(dim=-1), got.sum(dim=-2)
+    if not torch.allclose(rows, ones.expand_as(rows), atol=1e-3):
+        if torch.allclose(columns, ones.expand_as(columns), atol=1e-3):
+            return Finding(
+                "softmax over the queries",
+                "columns of weights sum to 1, rows do not: the softmax runs over the "
+                "wrong axis",
+            )
+        low, high = rows.min().item(), rows.max().item()
+        scaled = _ratio_of_scores(got, expected)
+        if high - low < 1e-3 and mask is None and scaled is not None:
+            verb = "divided" if high < 1 else "multiplied"
+            return Finding(
+                "divided late",
+                f"rows of weights sum to {high:.3f} instead of 1: you {verb} after the "
+                "softmax",
+            )
+        said = f"to {low:.3g}" if high - low < 1e-3 else f"to {low:.3g} ... {high:.3g}"
+        return Finding(
+            "rows do not sum to 1",
+            f"rows of weights sum {said} instead of 1: what happens after the softmax, "
+            "or over which axis does it run?",
+        )
+    if mask is not None and (got * ~mask).max() > 1e-4:
+        return Finding(
+            "masked keys have weight",
+            "keys that are shut out have weight, up to "
+            f"{(got * ~mask).max():.3g}: it must be exactly 0",
+        )
+    if mask is not None and (got[mask.expand_as(got)] < 1e-9).any():
+        return Finding(
+            "open keys have no weight",
+            "some keys that are not shut out have weight 0: more is masked than should",
+        )
+    scaled = _ratio_of_scores(got, expected) if mask is None else None
+    if scaled is not None and abs(scaled - 1) > 1e-2:
+        return Finding(
+            "wrong scale",
+            f"the scores are {scaled:.4g} times what they should be: by what do you "
+            "divide?",
+        )
+    return None
+
+
+def _ratio_of_scores(got: Tensor, expected: Tensor) -> float | None:
+    """Return by how much the scores behind weights are too large; None if uneven."""
+    if not (got > 0).all():
+        return None
+    # Differences of log-weights are differences of scores.
+    ours, theirs = got.log().diff(dim=-1), expected.log().diff(dim=-1)
+    part = theirs.abs() > 1e-2
+    ratio = ours[part] / theirs[part]
+    if ratio.numel() < 2 or (ratio - ratio.mean()).abs().max() > 1e-2:
+        return None
+    return ratio.mean().item()
+
+
+def _ask_weights(probe: Probe) -> Finding | None:
+    if probe.got.shape != probe.expected.shape:
+        return None
+    return about_weights(probe.got, probe.expected, probe.given[2])
+
+
+def _lengths_count(probe: Probe) -> Finding | None:
+    """Ask whether longer queries look more sharply."""
+    longer = probe.run(2 * probe.given[0], *probe.given[1:])
+    if longer is None or not close(longer, probe.got):
+        return None
+    return Finding(
+        "lengths do not count",
+        "queries twice as long change nothing: their lengths are divided out. A dot "
+        "product is a cosine only for vectors of length 1",
+    )
+
+
+_CASES = (
+    Case("two tokens", (drawn(1, 1, 2, 2), drawn(1, 1, 2, 2, seed=1), None)),
+    Case(
+        "as many queries as keys",
+        (drawn(1, 2, 5, 3, seed=2), drawn(1, 2, 5, 3, seed=3), None),
+    ),
+    Case(
+        "more keys than queries",
+        (drawn(2, 3, 4, 5, seed=4), drawn(2, 3, 6, 5, seed=5), None),
+    ),
+    Case(
+        "a mask",
+        (drawn(2, 3, 4, 5, seed=6), drawn(2, 3, 6, 5, seed=7), open_mask(2, 1, 4, 6)),
+    ),
+)
+
+attention_weights = Judge(
+    task="attention_weights",
+    arguments=("q", "k", "mask"),
+    axes="b h i j",
+    oracle=library.attention_weights,
+    cases=_CASES,
+    mistakes=_WEIGHTS,
+    questions=(_ask_weights, each_image_alone(0, 1, 2)),
+    narrowing=(_lengths_count,),
+)
+
+
+# The softmax with a mask alone
+
+
+def _of_scores(mistake):
+    """Let a mistake work on scores that are there already."""
+
+    def twin(scores: Tensor, mask: Tensor) -> Tensor:
+        # With a unit matrix for keys, divided by √d, the scores are the queries.
+        size = scores.shape[-1]
+        return mistake(scores * size**0.5, torch.eye(size, dtype=scores.dtype), mask)
+
+    return twin
+
+
+def _masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    return _softmax(scores, mask)
+
+
+masked_softmax = Judge(
+    task="masked_softmax",
+    arguments=("scores", "mask"),
+    axes="b h i j",
+    oracle=_masked_softmax,
+    cases=(
+        Case("three tokens", (drawn(1, 1, 3, 3), open_mask(1, 1, 3, 3))),
+        Case("everything open", (drawn(1, 1, 2, 3), torch.ones(1, 1, 2, 3).bool())),
+        Case(
+            "more keys than queries", (drawn(2, 3, 4, 6), open_mask(2, 3, 4, 6, seed=1))
+        ),
+        Case(
+            "one mask for all heads", (drawn(2, 3, 5, 4), open_mask(2, 1, 5, 4, seed=2))
+        ),
+        Case("large scores", (100 * drawn(1, 2, 4, 5), open_mask(1, 2, 4, 5, seed=3))),
+    ),
+    mistakes=(
+        *(
+            Mistake(mistake.name, mistake.tell, _of_scores(mistake.twin))
+            for mistake in _WEIGHTS
+            if mistake.name.startswith(("softmax", "no softmax", "mask", "score"))
+        ),
+        Mistake(
+            "overflows",
+            "right for small scores; for large ones e to the score is beyond all "
+            "numbers. What may be subtracted from a whole row without changing its "
+            "softmax?",
+            lambda scores, mask: (
+                (scores.exp() * mask) / (scores.exp() * mask).sum(-1, keepdim=True)
+            ),
+        ),
+    ),
+    questions=(lambda probe: about_weights(probe.got, probe.expected, probe.given[1]),),
+)
+
+
+# The whole of one head
+
+
+def _mixed(weights):
+    """Return an answer that mixes values by such weights."""
+    return lambda q, k, v, mask: torch.einsum(
+        "...ij,...jd->...id", weights(q, k, mask), v
+    )
+
+
+# Where weights can be read, their sums tell it, with the number.
+LATE = (
+    Mistake(
+        "divided late",
+        "rows of weights sum to 1/√d instead of 1: you divided after the softmax",
+        _mixed(_divided_late),
+    ),
+    Mistake(
+        "divided late",
+        "rows of weights sum to 1/√d instead of 1: the scores were divided before the "
+        "softmax, and the weights once more after it",
+        _mixed(_divided_twice),
+    ),
+)
+
+
+def _ask_mixture(probe: Probe) -> Finding | None:
+    """Read the weights off values that are 1 for one key each."""
+    q, k, v, mask = probe.given
+    if probe.got.shape != probe.expected.shape:
+        return None
+    keys = v.shape[-2]
+    one_hot = torch.eye(keys, dtype=v.dtype).expand(*v.shape[:-2], keys, keys)
+    read = probe.run(q, k, one_hot.contiguous(), mask)
+    if read is None:
+        return None
+    expected = library.attention_weights(q, k, mask)
+    if read.shape != expected.shape:
+        return None
+    if close(read, expected):
+        return Finding(
+            "values mixed wrongly",
+            "the weights are right, their mixture of values is not: which index is "
+            "summed over?",
+        )
+    return about_weights(read, expected, mask)
+
+
+def _with_values(case: Case, seed: int) -> Case:
+    q, k, mask = case.given
+    value = drawn(*k.shape[:-1], k.shape[-1] + seed % 3, seed=seed)
+    return Case(case.what, (q, k, value, mask))
+
+
+attend = Judge(
+    task="attend",
+    arguments=("q", "k", "v", "mask"),
+    axes="b h i d",
+    oracle=library.attend,
+    cases=tuple(_with_values(case, 21 + place) for place, case in enumerate(_CASES)),
+    mistakes=(
+        *(Mistake(m.name, m.tell, _mixed(m.twin)) for m in _WEIGHTS),
+        Mistake(
+            "values mixed wrongly",
+            "the weights meet the values along the wrong axis: the sum runs over the "
+            "queries and not over the keys",
+            lambda q, k, v, mask: library.attention_weights(q, k, mask).mT @ v,
+        ),
+        Mistake(
+            "plain mean",
+            "every query gets the plain mean of the values: the weights have no part",
+            lambda q, k, v, mask: v.mean(-2, keepdim=True).expand(
+                *q.shape[:-1], v.shape[-1]
+            ),
+        ),
+        Mistake(
+            "best value only",
+            "every query gets the value of one key: attention takes a mean of all, "
+            "and a choice has no gradient",
+            lambda q, k, v, mask: torch.take_along_dim(
+                v, _masked(_scores(q, k), mask).argmax(-1)[..., None], dim=-2
+            ),
+        ),
+        Mistake(
+            "keys for values",
+            "the keys are mixed where the values should be",
+            lambda q, k, v, mask: library.attend(q, k, k, mask),
+        ),
+        Mistake(
+            "weights only",
+            "these are the weights: the values are not mixed yet",
+            lambda q, k, v, mask: library.attention_weights(q, k, mask),
+        ),
+    ),
+    questions=(_ask_mixture, each_image_alone(0, 1, 2, 3)),
+    narrowing=(_lengths_count,),
+)
+
+
+# The layer
+
+
+def no_preference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Silence queries and keys, so that every key gets the same weight.
+
+    Args:
+        weights: Those of a layer with a fused qkv.
+    Returns:
+        Those of qkv, with zeros for queries and keys.
+    Reference:
+        The book's page on the checkers.
+    """
+    edited = {}
+    for name in ("qkv.weight", "qkv.bias"):
+        edited[name] = weights[name].clone()
+        edited[name][: 2 * len(edited[name]) // 3] = 0
+    return edited
+
+
+SCORES_OR_VALUES = narrowed(
+    no_preference,
+    right=Finding(
+        "scores",
+        "right when all scores are equal, so values and what comes after them are "
+        "right: look at how scores are made from queries and keys, at their scale, at "
+        "the softmax and the mask",
+    ),
+    wrong=Finding(
+        "values",
+        "wrong even when all scores are equal: look at how the three parts are cut "
+        "apart, how values are mixed, and what happens to the result",
+    ),
+)
+
+
+class _SelfAttention(nn.Module):
+    """What the chapter builds; mistakes overwrite one of its steps."""
+
+    def __init__(self, embed_dim):
+        super().__init__()
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, tokens, mask=None):
+        q, k, v = self.cut(self.qkv(tokens))
+        return self.proj(self.attend(q, k, v, mask))
+
+    def cut(self, qkv):
+        return qkv.chunk(3, dim=-1)
+
+    def attend(self, q, k, v, mask):
+        return library.attend(q, k, v, mask)
+
+
+def _attends(function):
+    class SelfAttention(_SelfAttention):
+        def attend(self, q, k, v, mask):
+            return function(q, k, v, mask)
+
+    return SelfAttention
+
+
+def _cuts(function):
+    class SelfAttention(_SelfAttention):
+        def cut(self, qkv):
+            return function(*qkv.chunk(3, dim=-1))
+
+    return SelfAttention
+
+
+class _Woven(_SelfAttention):
+    """Take every third number for the queries."""
+
+    def cut(self, qkv):
+        return qkv.unflatten(-1, (-1, 3)).unbind(-1)
+
+
+class _Unprojected(_SelfAttention):
+    def forward(self, tokens, mask=None):
+        return self.attend(*self.cut(self.qkv(tokens)), mask)
+
+
+class _Residual(_SelfAttention):
+    def forward(self, tokens, mask=None):
+        return tokens + super().forward(tokens, mask)
+
+
+def _layer(b: int, n: int, e: int, mask: Tensor | None) -> tuple:
+    weights = drawn_weights(lambda: _SelfAttention(e), seed=e)
+    return Build({"embed_dim": e}, weights), drawn(b, n, e, seed=n), mask
+
+
+SelfAttention = ClassJudge(
+    task="SelfAttention",
+    arguments=("model", "tokens", "mask"),
+    axes="b n e",
+    oracle=_SelfAttention,
+    cases=(
+        Case("two tokens", _layer(1, 2, 3, None)),
+        Case("as many tokens as features", _layer(2, 5, 5, None)),
+        Case("two images", _layer(2, 7, 4, None)),
+        Case("a mask", _layer(2, 6, 5, open_mask(2, 6, 6, seed=8))),
+    ),
+    mistakes=(
+        *(
+            Mistake(m.name, m.tell, _attends(m.twin))
+            for m in attend.mistakes
+            if m.name != "softmax over the heads"
+        ),
+        *(Mistake(m.name, m.tell, _attends(m.twin)) for m in LATE),
+        Mistake(
+            "q, k and v swapped",
+            "the three parts of qkv are taken in another order: the rows of its weight "
+            "are all queries, then all keys, then all values",
+            _cuts(lambda q, k, v: (k, q, v)),
+        ),
+        Mistake(
+            "q, k and v swapped",
+            "the three parts of qkv are taken in another order: the rows of its weight "
+            "are all queries, then all keys, then all values",
+            _cuts(lambda q, k, v: (v, k, q)),
+        ),
+        Mistake(
+            "q, k and v swapped",
+            "the three parts of qkv are taken in another order: the rows of its weight "
+            "are all queries, then all keys, then all values",
+            _cuts(lambda q, k, v: (q, v, k)),
+        ),
+        Mistake(
+            "q, k and v woven",
+            "queries, keys and values take turns in what qkv returns, if one believes "
+            "your cut: they stand one after the other",
+            _Woven,
+        ),
+        Mistake(
+            "no projection",
+            "the last linear map, proj, is not used",
+            _Unprojected,
+        ),
+        Mistake(
+            "residual inside",
+            "the tokens are added to the result: that is the block's part, the layer "
+            "returns what attention gathers",
+            _Residual,
+        ),
+    ),
+    questions=(each_image_alone(1, 2), any_order_of_tokens(1)),
+    narrowing=(SCORES_OR_VALUES,),
+    hints={
+        "qkv": "One linear map for all three: (3e, e), rows of q, then k, then v",
+    },
+)

@@ -1,0 +1,541 @@
+"""Checks of what chapter 01 builds: cutting images, and the linear map."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+import vitlib.patches as library
+from vitlib.checks.building import Build, ClassJudge, counted, drawn, drawn_weights
+from vitlib.checks.judging import Case, Judge, Mistake, Probe
+from vitlib.checks.questions import (
+    each_image_alone,
+    each_token_alone,
+    only_moved,
+    order_of_axes,
+)
+from vitlib.checks.wording import Finding
+
+# Cutting
+
+
+def _cut(pattern: str):
+    """Return an answer that cuts into another order."""
+    return lambda images, p: rearrange(
+        images, f"b c (rows p1) (cols p2) -> {pattern}", p1=p, p2=p
+    )
+
+
+def _only_reshaped(images: Tensor, p: int) -> Tensor:
+    b, c, height, width = images.shape
+    return images.reshape(b, height // p * (width // p), c * p * p)
+
+
+def _as_square(images: Tensor, p: int) -> Tensor:
+    side = images.shape[2] // p
+    return rearrange(
+        images, "b c (r p1) (s p2) -> b (r s) (c p1 p2)", r=side, s=side, p1=p, p2=p
+    )
+
+
+def _strewn(images: Tensor, p: int) -> Tensor:
+    return rearrange(
+        images, "b c (p1 rows) (p2 cols) -> b (rows cols) (c p1 p2)", p1=p, p2=p
+    )
+
+
+def _which_patches(probe: Probe) -> Finding | None:
+    """Ask whether the patches are whole."""
+    if probe.got.shape != probe.expected.shape:
+        return None
+    got, expected = probe.got[0], probe.expected[0]
+    if all((expected == patch).all(dim=1).any() for patch in got):
+        if len(got.unique(dim=0)) < len(got):
+            return Finding("repeated patches", "some patches come twice, others never")
+        return Finding(
+            "order of patches",
+            "every patch is cut out rightly, but they come in another order: read the "
+            "image like a page",
+        )
+    ours = expected.sort(dim=1)[0]
+    if all((ours == patch.sort()[0]).all(dim=1).any() for patch in got):
+        return Finding(
+            "order inside a patch",
+            "every patch has its own pixels, but they lie in another order inside it: "
+            "look at what follows what when a patch is made flat",
+        )
+    return Finding(
+        "mixed patches",
+        "a patch holds pixels of several places: those of one patch must be neighbours "
+        "in the image. Look at the first patch below: where do its numbers come from?",
+    )
+
+
+def _grid(images: Tensor, p: int):
+    b, c, height, width = images.shape
+    return images, (b, c, height // p, p, width // p, p)
+
+
+split_patches = Judge(
+    task="split_patches",
+    arguments=("images", "patch_size"),
+    axes="b n c*p*p",
+    oracle=library.split_patches,
+    cases=(
+        Case("a grey 2x4 image", (counted(1, 1, 2, 4), 2)),
+        Case("a square image", (counted(1, 1, 4, 4), 2)),
+        Case("a high 6x4 image", (counted(1, 1, 6, 4), 2)),
+        Case("a wide 4x6 image", (counted(1, 1, 4, 6), 2)),
+        Case("three channels", (counted(1, 3, 4, 6), 2)),
+        Case("patches of one pixel", (counted(2, 3, 2, 5), 1)),
+        Case("a batch of two", (counted(2, 3, 6, 9), 3)),
+    ),
+    mistakes=(
+        Mistake(
+            "reshape alone",
+            "the numbers were regrouped in the order in which they lie in memory, line "
+            "by line: but a patch is a square, and its lines do not follow each other "
+            "there. Which axes have to change places before any are joined?",
+            _only_reshaped,
+        ),
+        Mistake(
+            "channel last",
+            "inside a patch the channel comes last: the colours of one pixel stand "
+            "side by side. A Conv2d stores its kernel the other way, so trained "
+            "weights would meet the wrong pixels",
+            _cut("b (rows cols) (p1 p2 c)"),
+        ),
+        Mistake(
+            "columns first",
+            "the patches are numbered downwards, column by column: read the image like "
+            "a page",
+            _cut("b (cols rows) (c p1 p2)"),
+        ),
+        Mistake(
+            "transposed patches",
+            "inside every patch rows and columns are swapped: each patch is mirrored "
+            "at its diagonal",
+            _cut("b (rows cols) (c p2 p1)"),
+        ),
+        Mistake(
+            "square images only",
+            "right on square images, wrong on others: rows and columns of the grid are "
+            "taken to be equally many. Height and width need one count each",
+            _as_square,
+        ),
+        Mistake(
+            "transposed image",
+            "the whole image is mirrored at its diagonal: rows and columns were "
+            "swapped before the cut",
+            _cut("b (cols rows) (c p2 p1)"),
+        ),
+        Mistake(
+            "strewn pixels",
+            "a patch holds every second (third, ...) pixel of the whole image: the "
+            "place inside a patch and the place of the patch are swapped",
+            _strewn,
+        ),
+    ),
+    questions=(
+        only_moved(0),
+        order_of_axes("b c rows p1 cols p2", _grid),
+        _which_patches,
+    ),
+)
+
+
+# Putting together
+
+
+def _joined(pattern: str):
+    """Return an answer that reads patches in another order."""
+
+    def answer(patches: Tensor, p: int, image_size: tuple[int, int]) -> Tensor:
+        rows, cols = image_size[0] // p, image_size[1] // p
+        return rearrange(
+            patches,
+            f"{pattern} -> b c (rows p1) (cols p2)",
+            rows=rows,
+            cols=cols,
+            p1=p,
+            p2=p,
+        )
+
+    return answer
+
+
+def _joined_by_reshape(patches: Tensor, p: int, image_size: tuple[int, int]) -> Tensor:
+    return patches.reshape(len(patches), -1, *image_size)
+
+
+def _joined_as_square(patches: Tensor, p: int, image_size: tuple[int, int]) -> Tensor:
+    side = round(patches.shape[1] ** 0.5)
+    return rearrange(
+        patches,
+        "b (r s) (c p1 p2) -> b c (r p1) (s p2)",
+        r=side,
+        s=side,
+        p1=p,
+        p2=p,
+    )
+
+
+def _joined_as_root(patches: Tensor, p: int, image_size: tuple[int, int]) -> Tensor:
+    side = int(patches.shape[1] ** 0.5)
+    x = patches.reshape(len(patches), side, side, -1, p, p)
+    return rearrange(x, "b r s c p1 p2 -> b c (r p1) (s p2)")
+
+
+def _turned(patches: Tensor, p: int, image_size: tuple[int, int]) -> Tensor:
+    return _joined("b (rows cols) (c p1 p2)")(patches, p, image_size).mT
+
+
+def _which_squares(probe: Probe) -> Finding | None:
+    """Ask whether every patch is somewhere in the image as a whole."""
+    p = probe.given[1]
+    if probe.got.shape != probe.expected.shape:
+        return None
+    got, expected = (
+        rearrange(x[0], "c (r p1) (s p2) -> (r s) (c p1 p2)", p1=p, p2=p)
+        for x in (probe.got, probe.expected)
+    )
+    if all((expected == square).all(dim=1).any() for square in got):
+        return Finding(
+            "order of patches",
+            "every patch is whole, but they lie in other places: lay them like the "
+            "words of a page",
+        )
+    ours = expected.sort(dim=1)[0]
+    if all((ours == square.sort()[0]).all(dim=1).any() for square in got):
+        return Finding(
+            "order inside a patch",
+            "every patch lies at its place, but its pixels are in another order: look "
+            "at how a flat patch becomes a square again",
+        )
+    return Finding(
+        "mixed patches",
+        "the pixels of one patch are strewn over the image: look where the numbers of "
+        "the first patch went",
+    )
+
+
+def _pieces(patches: Tensor, p: int, image_size: tuple[int, int]):
+    rows, cols = image_size[0] // p, image_size[1] // p
+    return patches, (len(patches), rows, cols, patches.shape[2] // p**2, p, p)
+
+
+merge_patches = Judge(
+    task="merge_patches",
+    arguments=("patches", "patch_size", "image_size"),
+    axes="b c H W",
+    oracle=library.merge_patches,
+    cases=(
+        Case("a grey 2x4 image", (counted(1, 2, 4), 2, (2, 4))),
+        Case("a square image", (counted(1, 4, 4), 2, (4, 4))),
+        Case("a high 6x4 image", (counted(1, 6, 4), 2, (6, 4))),
+        Case("a wide 4x6 image", (counted(1, 6, 4), 2, (4, 6))),
+        Case("three channels", (counted(1, 6, 12), 2, (4, 6))),
+        Case("a batch of two", (counted(2, 8, 27), 3, (6, 12))),
+    ),
+    mistakes=(
+        Mistake(
+            "reshape alone",
+            "the numbers fill the image line by line, patch after patch: but a patch "
+            "is a square. Which axes have to change places before any are joined?",
+            _joined_by_reshape,
+        ),
+        Mistake(
+            "channel last",
+            "inside a patch the channel is read last, as if the colours of one pixel "
+            "stood side by side: split_patches puts it elsewhere",
+            _joined("b (rows cols) (p1 p2 c)"),
+        ),
+        Mistake(
+            "columns first",
+            "the patches are laid downwards, column by column: lay them like the words "
+            "of a page",
+            _joined("b (cols rows) (c p1 p2)"),
+        ),
+        Mistake(
+            "transposed patches",
+            "inside every patch rows and columns are swapped",
+            _joined("b (rows cols) (c p2 p1)"),
+        ),
+        Mistake(
+            "transposed image",
+            "the whole image is mirrored at its diagonal: height and width are swapped",
+            _turned,
+        ),
+        Mistake(
+            "square images only",
+            "right on square images, wrong on others: the sides of the grid are taken "
+            "from the root of the number of patches. image_size tells them",
+            _joined_as_square,
+        ),
+        Mistake(
+            "square images only",
+            "right on square images, wrong on others: the sides of the grid are taken "
+            "from the root of the number of patches. image_size tells them",
+            _joined_as_root,
+        ),
+    ),
+    questions=(
+        only_moved(0),
+        order_of_axes("b rows cols c p1 p2", _pieces),
+        _which_squares,
+    ),
+)
+
+
+# The linear map
+
+
+def _one_by_one(patches: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Forget the bias."""
+    return patches @ weight.T
+
+
+embed_patches = Judge(
+    task="embed_patches",
+    arguments=("patches", "weight", "bias"),
+    axes="b n e",
+    oracle=F.linear,
+    cases=(
+        Case(
+            "two patches of 3 numbers",
+            (drawn(1, 2, 3), drawn(2, 3, seed=1), drawn(2, seed=2)),
+        ),
+        Case(
+            "tokens as long as patches",
+            (drawn(1, 2, 4, seed=3), drawn(4, 4, seed=4), drawn(4, seed=5)),
+        ),
+        Case(
+            "a batch of two",
+            (drawn(2, 6, 8, seed=6), drawn(5, 8, seed=7), drawn(5, seed=8)),
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "weight turned",
+            "right only where the weight is square? Compare its shape (e, c*p*p) with "
+            "what your product needs: axes that meet must mean the same thing",
+            lambda patches, weight, bias: patches @ weight + bias,
+        ),
+        Mistake(
+            "weight reshaped",
+            "the weight was brought to another shape by a reshape or view: that moves "
+            "no axis, it only cuts the same numbers into other rows",
+            lambda patches, weight, bias: (
+                patches @ weight.reshape(weight.shape[1], -1) + bias
+            ),
+        ),
+        Mistake(
+            "no bias",
+            "all tokens are off by the same vector: nothing is added after the product",
+            _one_by_one,
+        ),
+        Mistake(
+            "bias subtracted",
+            "the bias has the wrong sign",
+            lambda patches, weight, bias: patches @ weight.T - bias,
+        ),
+        Mistake(
+            "bias first",
+            "the bias is part of the product: it was added before the weight acted",
+            lambda patches, weight, bias: (patches + bias) @ weight.T,
+        ),
+    ),
+    questions=(each_image_alone(0), each_token_alone(0)),
+)
+
+
+def _kernel(weight: Tensor, in_channels: int, patch_size: int) -> Tensor:
+    return weight.reshape(-1, in_channels, patch_size, patch_size)
+
+
+def _ordered(pattern: str):
+    return lambda weight, c, p: rearrange(
+        weight, f"e ({pattern}) -> e c p1 p2", c=c, p1=p, p2=p
+    )
+
+
+conv_kernel = Judge(
+    task="conv_kernel",
+    arguments=("weight", "in_channels", "patch_size"),
+    axes="e c p1 p2",
+    oracle=_kernel,
+    cases=(
+        Case("2 outputs for grey patches", (counted(2, 4), 1, 2)),
+        Case("a square weight", (counted(8, 8), 2, 2)),
+        Case("three channels", (counted(5, 12), 3, 2)),
+        Case("patches of 3", (counted(7, 18), 2, 3)),
+    ),
+    mistakes=(
+        Mistake(
+            "transposed once too often",
+            "the weight of nn.Linear was transposed first: it is stored as "
+            "(e, c*p*p), one row for each output, as a kernel is. A reshape of the "
+            "transposed numbers has a fitting shape and the wrong numbers",
+            lambda weight, c, p: weight.T.reshape(len(weight), c, p, p),
+        ),
+        Mistake(
+            "channel last",
+            "a row of the weight is read as if the channel came last in a flat patch",
+            _ordered("p1 p2 c"),
+        ),
+        Mistake(
+            "transposed patches",
+            "rows and columns inside the kernel are swapped",
+            _ordered("c p2 p1"),
+        ),
+        Mistake(
+            "arguments swapped",
+            "outputs and channels have changed places: a kernel's first axis is what "
+            "comes out, its second what goes in",
+            lambda weight, c, p: weight.reshape(-1, c, p, p).transpose(0, 1),
+        ),
+    ),
+    questions=(
+        only_moved(0),
+        order_of_axes(
+            "e c p1 p2", lambda weight, c, p: (weight, (len(weight), c, p, p))
+        ),
+    ),
+)
+
+
+# The class
+
+
+class _Embed(nn.Module):
+    """Mistakes overwrite one of its three steps."""
+
+    def __init__(self, patch_size, in_channels, embed_dim):
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size)
+
+    def cut(self, images):
+        return library.split_patches(images, self.patch_size)
+
+    def embed(self, patches):
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+    def forward(self, images):
+        return self.embed(self.cut(images))
+
+
+class _ReshapedEmbed(_Embed):
+    def cut(self, images):
+        return _only_reshaped(images, self.patch_size)
+
+
+class _ChannelLastEmbed(_Embed):
+    def cut(self, images):
+        return _cut("b (rows cols) (p1 p2 c)")(images, self.patch_size)
+
+
+class _ColumnsEmbed(_Embed):
+    def cut(self, images):
+        return _cut("b (cols rows) (c p1 p2)")(images, self.patch_size)
+
+
+class _TransposedEmbed(_Embed):
+    def cut(self, images):
+        return _cut("b (rows cols) (c p2 p1)")(images, self.patch_size)
+
+
+class _UnbiasedEmbed(_Embed):
+    def embed(self, patches):
+        return F.linear(patches, self.proj.weight.flatten(1))
+
+
+class _TurnedGrid(_Embed):
+    """Flatten, then reshape where a transpose is needed."""
+
+    def forward(self, images):
+        grid = self.proj(images)  # (b, e, rows, cols)
+        return grid.reshape(len(grid), -1, grid.shape[1])
+
+
+class _NoFlatten(_Embed):
+    def forward(self, images):
+        return self.proj(images)
+
+
+class _NotTurned(_Embed):
+    def forward(self, images):
+        return self.proj(images).flatten(2)
+
+
+def _embedding(height: int, width: int, p: int, c: int, e: int, b: int) -> tuple:
+    sizes = {"patch_size": p, "in_channels": c, "embed_dim": e}
+    build = Build(
+        sizes | {"image_size": (height, width)},
+        drawn_weights(lambda: _Embed(**sizes), seed=b),
+    )
+    return build, drawn(b, c, height, width, seed=b)
+
+
+PatchEmbed = ClassJudge(
+    task="PatchEmbed",
+    arguments=("model", "images"),
+    axes="b n e",
+    oracle=library.PatchEmbed,
+    cases=(
+        Case("a grey 2x4 image", _embedding(2, 4, 2, 1, 3, 1)),
+        Case("a square image", _embedding(4, 4, 2, 2, 8, 2)),
+        Case("two wide 6x9 images", _embedding(6, 9, 3, 2, 5, 3)),
+    ),
+    mistakes=(
+        Mistake(
+            "reshape alone",
+            "the patches are no squares: the pixels were regrouped in the order in "
+            "which they lie in memory. Check your cut with checks.patches",
+            _ReshapedEmbed,
+        ),
+        Mistake(
+            "channel last",
+            "the pixels of a patch meet the wrong weights: the channel comes last when "
+            "the patch is made flat, and first in the kernel",
+            _ChannelLastEmbed,
+        ),
+        Mistake(
+            "columns first",
+            "the tokens are in another order: the grid is read column by column",
+            _ColumnsEmbed,
+        ),
+        Mistake(
+            "transposed patches",
+            "the pixels of a patch meet the wrong weights: rows and columns inside the "
+            "patch are swapped",
+            _TransposedEmbed,
+        ),
+        Mistake(
+            "no bias",
+            "all tokens are off by the same vector: the bias is not added",
+            _UnbiasedEmbed,
+        ),
+        Mistake(
+            "reshape, no transpose",
+            "the convolution gives (b, e, rows, cols), and a reshape straight to "
+            "(b, n, e) cuts its numbers into tokens that hold one feature of many "
+            "places. Which axes have to change places?",
+            _TurnedGrid,
+        ),
+        Mistake(
+            "still a grid",
+            "the result is (b, e, rows, cols), a grid of vectors: a transformer takes "
+            "a row of them",
+            _NoFlatten,
+        ),
+        Mistake(
+            "features before tokens",
+            "the result is (b, e, n): tokens and their features have to change places",
+            _NotTurned,
+        ),
+    ),
+    questions=(each_image_alone(1),),
+    hints={
+        "proj.weight": "A Conv2d takes in_channels, then out_channels, then the kernel",
+    },
+)
