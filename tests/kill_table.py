@@ -47,7 +47,7 @@ library. Its diagnosis may then say less: which part, which axis, by how much.
 PUBLISHED = """
 ## Bugs from public code
 
-Mistakes as they were made in public, and what the checks say to them.
+Mistakes that public threads report or discuss, and what the checks say to them.
 
 | Check | Answer | Diagnosis | A thread about such a mistake |
 | --- | --- | --- | --- |

@@ -96,7 +96,7 @@ def test_every_public_bug_of_these_chapters_is_tried():
         "lucidrains/vit-pytorch issue 352",
         "lucidrains/vit-pytorch issue 226",
         "lucidrains/vit-pytorch issue 18",
-        "facebookresearch/dinov2 PR 582",
+        "facebookresearch/dinov2 issue 504",
         "labmlai/annotated_deep_learning_paper_implementations PR 221",
         "sksq96/pytorch-summary issue 148",
         "huggingface/pytorch-image-models PR 750",

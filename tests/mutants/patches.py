@@ -83,7 +83,7 @@ def flattened_channel_last(images, p):
     return rearrange(images, "b c (h p1) (w p2) -> b (h w) (p1 p2 c)", p1=p, p2=p)
 
 
-@wrong(split_patches, "columns first", "facebookresearch/dinov2 PR 582")
+@wrong(split_patches, "columns first", "facebookresearch/dinov2 issue 504")
 def loops_left_to_right_outside(images, p):
     found = []
     for x in range(0, images.shape[3], p):
@@ -503,7 +503,7 @@ class Convolution_only(Base):
         return self.proj(x)
 
 
-@wrong(PatchEmbed, "columns first", "facebookresearch/dinov2 PR 582")
+@wrong(PatchEmbed, "columns first", "facebookresearch/dinov2 issue 504")
 class Height_and_width_swapped(Base):
     def forward(self, x):
         return self.proj(x).permute(0, 3, 2, 1).flatten(1, 2)

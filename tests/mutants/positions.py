@@ -383,7 +383,9 @@ def default_mode(pos_embed, old, new):
     return stretched(pos_embed, old, new)
 
 
-@wrong(resample_pos_embed, "rows and columns swapped", "facebookresearch/dinov2 PR 582")
+@wrong(
+    resample_pos_embed, "rows and columns swapped", "facebookresearch/dinov2 issue 504"
+)
 def width_before_height(pos_embed, old, new):
     return stretched(pos_embed, old[::-1], new[::-1], mode="bicubic", antialias=True)
 

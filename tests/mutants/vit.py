@@ -163,7 +163,7 @@ class Scrambled_patches(Short):
         return x.reshape(len(x), -1, self.cls_token.shape[-1])
 
 
-@wrong(ViT, "columns first", "facebookresearch/dinov2 PR 582")
+@wrong(ViT, "columns first", "facebookresearch/dinov2 issue 504")
 class Height_and_width_swapped(Short):
     def embed(self, images):
         return self.patch_embed.proj(images).transpose(2, 3).flatten(2).mT
