@@ -21,7 +21,7 @@ import vitlib
 from vitlib import checks
 from vitlib.checks import running
 from vitlib.checks.building import drawn
-from vitlib.checks.comparing import close
+from vitlib.checks.comparing import close, differing
 from vitlib.checks.judging import Case, Judge, Mistake
 from vitlib.checks.running import MOST_PRINTED, attempt
 
@@ -118,14 +118,14 @@ def test_the_page_of_the_checks_names_all_of_them():
     for name, _, chapter in rows:
         assert kill_table.TITLES[name.split(".")[0]].startswith(chapter)
     for name, judge in JUDGES.items():
-        inputs = [place for place in judge.arguments if place != "model"]
-        for argument in inputs:
-            assert argument in called[name], name
-        if "model" in judge.arguments:
+        *built, inputs = re.findall(r"\((.*?)\)", called[name])
+        needed = [place for place in judge.arguments if place != "model"]
+        assert inputs.split(", ") == needed, name
+        assert bool(built) == ("model" in judge.arguments), name
+        if built:
             build = judge.cases[0].given[0]
             known = build.sizes.keys() | build.aliases.keys()
-            made = re.match(r"\w+\((.*?)\)\(", called[name])
-            assert set(made[1].split(", ")) <= known, name
+            assert set(built[0].split(", ")) <= known, name
 
 
 def test_the_example_on_the_page_prints_what_it_says(capsys):
@@ -224,6 +224,8 @@ def test_infinite_and_missing_numbers_are_equal_to_nothing_finite():
     for value in (float("inf"), float("nan")):
         assert not close(torch.tensor([1, 1, value]), exact)
         assert not close(exact, torch.tensor([1, 1, value]))
+        wrong = differing(torch.tensor([5, 1, value]), torch.tensor([1, 1, value]))
+        assert wrong.tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -262,10 +264,11 @@ def test_names_and_shapes_that_differ_are_listed(capsys):
     class Shaped(nn.Module):
         def __init__(self, embed_dim, hidden_dim):
             super().__init__()
-            self.fc1 = self.fc2 = nn.Linear(embed_dim, hidden_dim)
+            self.fc1, self.fc2 = (nn.Linear(embed_dim, hidden_dim) for _ in "12")
 
     said = sentences(checks.mlp.MLP(Shaped))
-    assert "fc2.weight" in said and "narrows" in said
+    assert "fc2.weight has shape (3, 2), needed is (2, 3). The second layer" in said
+    assert "smallest example" not in said
 
 
 def test_a_judge_says_how_it_calls():
@@ -647,6 +650,10 @@ def test_a_mistake_must_explain_every_case(capsys):
     assert judge(lambda x: x + x).name == "twice"
     assert judge(lambda x: 2 * x if len(x) > 1 else x).name != "twice"
     assert judge(lambda x: 2 * x if len(x) > 1 else 1 / 0).name != "twice"
+    fails = Mistake("fails", "it fails", lambda x: 2 * x if len(x) > 1 else 1 / 0)
+    judge = dataclasses.replace(judge, mistakes=(fails,))
+    assert judge(lambda x: 2 * x if len(x) > 1 else 1 / 0).name == "fails"
+    assert judge(lambda x: 2 * x if len(x) > 1 else 3 * x).name != "fails"
 
 
 def test_a_hard_case_later_does_not_hide_an_easy_one_before(capsys):

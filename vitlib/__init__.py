@@ -1,9 +1,9 @@
 """The companion library of the book: a Vision Transformer to read in one sitting.
 
 One module a chapter. Images are float tensors (b, c, H, W); tokens are (b, n, e).
-`vitlib.checkpoints`, `vitlib.data`, `vitlib.interpret`, `vitlib.plots`,
-`vitlib.predict` and `vitlib.train` are imported by name, so that `import vitlib` costs
-little more than `import torch`.
+`vitlib.checkpoints`, `vitlib.checks`, `vitlib.data`, `vitlib.interpret`,
+`vitlib.plots`, `vitlib.predict` and `vitlib.train` are imported by name, so that
+`import vitlib` costs little more than `import torch`.
 """
 
 from vitlib.attention import attend, attention_weights

@@ -180,6 +180,23 @@ def a_penalty_that_is_too_small(q, k, mask=None):
     return scores.softmax(dim=-1)
 
 
+@wrong(attention_weights, "lengths do not count")
+def cosines_of_queries_and_keys(q, k, mask=None):
+    return masked(F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT, mask).softmax(-1)
+
+
+@wrong(attention_weights, "rows do not sum to 1")
+def sigmoid_for_softmax(q, k, mask=None):
+    return masked(q @ k.mT / q.shape[-1] ** 0.5, mask).sigmoid()
+
+
+@wrong(attention_weights, "open keys have no weight")
+def two_best_keys_only(q, k, mask=None):
+    scores = masked(q @ k.mT / q.shape[-1] ** 0.5, mask)
+    second = scores.topk(2, dim=-1).values[..., 1:]
+    return scores.masked_fill(scores < second, -math.inf).softmax(dim=-1)
+
+
 # masked_softmax
 
 
@@ -365,6 +382,18 @@ def values_forgotten(q, k, v, mask=None):
 def weights_cut_off(q, k, v, mask=None):
     weights = einsum_and_softmax(q, k, mask)
     return weights.detach() @ v + 0 * (q.sum() + k.sum())
+
+
+@wrong(attend, "nearly")
+def computed_in_half_precision(q, k, v, mask=None):
+    return weights_then_values(q.half(), k.half(), v.half(), mask).to(q.dtype)
+
+
+@wrong(attend, "ignored")
+def keys_not_used(q, k, v, mask=None):
+    if q.shape == k.shape:
+        return weights_then_values(q, q, v, mask)
+    return weights_then_values(q, v[..., :1].expand_as(k), v, mask)
 
 
 # SelfAttention

@@ -186,6 +186,11 @@ def last_patch_left_out(tokens, pool):
     return tokens[:, 1:-1].mean(dim=1) if pool == "mean" else three_ifs(tokens, pool)
 
 
+@wrong(pool_tokens, "no mean")
+def largest_of_the_patches(tokens, pool):
+    return tokens[:, 1:].amax(dim=1) if pool == "mean" else three_ifs(tokens, pool)
+
+
 @wrong(pool_tokens, "in place")
 def class_token_overwritten(tokens, pool):
     if pool == "mean":

@@ -446,6 +446,20 @@ class Branch_at_half_volume(Block):
         return x + self.mlp(self.norm2(x)) / 2
 
 
+@wrong(EncoderBlock, "stream changed")
+class Norms_on_what_branches_return(Block):
+    def forward(self, x, mask=None):
+        x = x + self.norm1(self.attn(x, mask))
+        return x + self.norm2(self.mlp(x))
+
+
+@wrong(EncoderBlock, "gradient")
+class Stream_cut_off(Block):
+    def forward(self, x, mask=None):
+        x = x.detach() + self.attn(self.norm1(x), mask)
+        return x + self.mlp(self.norm2(x))
+
+
 @wrong(EncoderBlock, "batch mixed")
 class Batch_norm(Block):
     def forward(self, x, mask=None):

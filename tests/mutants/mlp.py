@@ -300,6 +300,18 @@ class Normalises_hidden_units_over_images(Base):
         return self.fc2(hidden - hidden.mean(dim=0, keepdim=True) / 2)
 
 
+@wrong(MLP, "ignored")
+class First_weight_used_twice(Base):
+    def forward(self, x):
+        return F.gelu(self.fc1(x)) @ self.fc1.weight + self.fc2.bias
+
+
+@wrong(MLP, "same gap")
+class Last_bias_forgotten(Base):
+    def forward(self, x):
+        return F.gelu(self.fc1(x)) @ self.fc2.weight.T
+
+
 @wrong(MLP, "arguments")
 class Asks_for_a_ratio(nn.Module):
     def __init__(self, embed_dim, ratio):

@@ -349,6 +349,28 @@ class Mask_of_the_other_convention(Base):
         return self.proj(rearranged_back(out))
 
 
+@wrong(MultiHeadAttention, "scores")
+class Divides_by_the_root_of_heads(Base):
+    def forward(self, x, mask=None):
+        q, k, v = self.heads(x)
+        scores = masked(q @ k.mT / self.num_heads**0.5, mask)
+        return self.proj(rearranged_back(scores.softmax(-1) @ v))
+
+
+@wrong(MultiHeadAttention, "values")
+class Heads_joined_in_reverse(Base):
+    def forward(self, x, mask=None):
+        out = F.scaled_dot_product_attention(*self.heads(x), mask)
+        return self.proj(rearranged_back(out.flip(1)))
+
+
+@wrong(MultiHeadAttention, "random")
+class Drops_in_evaluation(Base):
+    def forward(self, x, mask=None):
+        out = F.scaled_dot_product_attention(*self.heads(x), mask, dropout_p=0.1)
+        return self.proj(rearranged_back(out))
+
+
 @wrong(MultiHeadAttention, "shapes")
 class Head_length_times_heads_forgotten(nn.Module):
     def __init__(self, embed_dim, num_heads):

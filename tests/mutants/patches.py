@@ -190,6 +190,19 @@ def view_where_memory_is_in_order(images, p):
     return grid.transpose(1, 2).flatten(2)
 
 
+@wrong(split_patches, "order of axes")
+def strewn_along_one_side(images, p):
+    return rearrange(
+        images, "b c (rows p1) (p2 cols) -> b (rows cols) (c p1 p2)", p1=p, p2=p
+    )
+
+
+@wrong(split_patches, "numbers changed")
+def colours_averaged(images, p):
+    grey = images.mean(dim=1, keepdim=True)
+    return two_loops(grey.repeat(1, images.shape[1], 1, 1), p)
+
+
 # merge_patches
 
 
@@ -278,6 +291,16 @@ def one_axis_forgotten(patches, p, image_size):
 @wrong(merge_patches, "order of patches")
 def pasted_from_below(patches, p, image_size):
     return axes_permuted_back(patches.flip(1), p, image_size)
+
+
+@wrong(merge_patches, "places not filled")
+def loop_ends_early(patches, p, image_size):
+    result = torch.zeros_like(axes_permuted_back(patches, p, image_size))
+    for k in range(patches.shape[1] - 1):
+        top, left = k // (image_size[1] // p) * p, k % (image_size[1] // p) * p
+        square = patches[:, k].unflatten(1, (-1, p, p))
+        result[:, :, top : top + p, left : left + p] = square
+    return result
 
 
 # embed_patches
@@ -519,6 +542,12 @@ class Kernel_turned(Base):
 class Bias_left_out(Base):
     def forward(self, x):
         return F.conv2d(x, self.proj.weight, stride=self.p).flatten(2).mT
+
+
+@wrong(PatchEmbed, "negative numbers cut")
+class Bent(Base):
+    def forward(self, x):
+        return self.proj(x).relu().flatten(2).mT
 
 
 @wrong(PatchEmbed, "names")

@@ -158,6 +158,19 @@ def numpy_left_as_it_is(grid_size, e):
     return by_numpy(grid_size, e).numpy()
 
 
+@wrong(sincos_2d, "speed of a clock")
+def in_whole_turns(grid_size, e):
+    row, col = places(grid_size)
+    speeds = 0.3 * math.pi * 1e4 ** (-torch.arange(e // 4) / (e // 4))
+    return table_of(col, row, e, speeds)
+
+
+@wrong(sincos_2d, "angles")
+def columns_in_both_halves(grid_size, e):
+    _, col = places(grid_size)
+    return table_of(col, col, e)
+
+
 # add_positions
 
 
@@ -246,6 +259,12 @@ def added_in_place(tokens, cls_token, pos_embed):
 @wrong(add_positions, "other rows")
 def table_backwards(tokens, cls_token, pos_embed):
     return table_forgotten(tokens, cls_token, pos_embed) + pos_embed.flip(1)
+
+
+@wrong(add_positions, "tokens changed")
+def tokens_times_the_root_of_e(tokens, cls_token, pos_embed):
+    tokens = table_forgotten(tokens, cls_token, pos_embed)
+    return tokens * tokens.shape[-1] ** 0.5 + pos_embed
 
 
 # similarity

@@ -252,6 +252,25 @@ class Class_token_of_the_batch(Short):
         return self.head(self.norm(x[:, 0] - mean / 2))
 
 
+@wrong(ViT, "patches")
+class Pixels_divided_by_255(Short):
+    def embed(self, images):
+        return super().embed(images / 255)
+
+
+@wrong(ViT, "class token or head")
+class Class_token_added_to_the_mean(Short):
+    def enter(self, x):
+        first = x.mean(dim=1, keepdim=True) + self.cls_token
+        return torch.cat([first, x], dim=1) + self.pos_embed
+
+
+@wrong(ViT, "blocks")
+class Tokens_normalised_before_the_blocks(Short):
+    def enter(self, x):
+        return super().enter(F.layer_norm(x, x.shape[-1:]))
+
+
 # first_loss
 
 

@@ -18,6 +18,7 @@ from vitlib.checks.comparing import close, differing
 from vitlib.checks.running import Outcome, attempt, world_kept
 from vitlib.checks.wording import (
     Finding,
+    Unfit,
     crashed,
     difference,
     endless,
@@ -223,6 +224,9 @@ class Judge:
         failed = [trial for trial in trials if trial.trouble]
         if failed:
             finding = self._named(answer, trials, failed)
+            # What cannot be built needs no example.
+            if isinstance(failed[0].outcome.error, Unfit):
+                return finding, []
             return finding, [*_pattern(trials), *self._example(failed)]
         for check in (
             self._changed,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import vitlib.positions as library
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.comparing import close
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import each_image_alone, narrowed, silent
 from vitlib.checks.wording import Finding
@@ -245,7 +246,15 @@ def _what_was_added(probe: Probe) -> Finding | None:
     tokens, cls_token, pos_embed = probe.given
     if probe.got.shape != probe.expected.shape:
         return None
-    added = probe.got - prepend_cls_token(tokens, cls_token)  # (b, T, e)
+    joined = prepend_cls_token(tokens, cls_token)  # (b, T, e)
+    bare = probe.run(tokens, cls_token, torch.zeros_like(pos_embed))
+    if bare is not None and not close(bare, joined):
+        return Finding(
+            "tokens changed",
+            "with a table of zeros the class token and the tokens must come out as "
+            "they went in, and they do not",
+        )
+    added = probe.got - joined
     if not torch.allclose(added, added[:1].expand_as(added), atol=1e-5):
         return Finding(
             "not for every image",

@@ -160,8 +160,7 @@ def world_kept() -> Iterator[None]:
     try:
         with (
             torch.random.fork_rng(devices=[]),
-            torch.inference_mode(False),
-            torch.enable_grad(),
+            torch.inference_mode(False),  # which switches gradients on, too
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")

@@ -378,7 +378,8 @@ ViT = ClassJudge(
     questions=(each_image_alone(1), _same_scores, _about_model),
     narrowing=_PARTS,
     hints={
-        "pos_embed": "One row for each token, the class token too: (1, n + 1, e)",
+        "pos_embed": "One row for each token, the class token too, and one table for "
+        "all images: (1, n + 1, e). With one row all tokens get the same vector",
         "cls_token": "One vector for all images: (1, 1, e)",
         "patch_embed.proj.weight": "A convolution from in_channels to embed_dim",
         "head.weight": "The head maps embed_dim to num_classes",
