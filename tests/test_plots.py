@@ -223,6 +223,7 @@ def test_a_deletion_curve_is_a_mean_in_a_band(ax):
     assert names == ["rollout", "random"]
     assert ax.get_ylabel() == "probability (%)"
     assert ax.get_xlabel() == "patches deleted (%)"
+    assert ax.get_ylim()[0] == 0
 
 
 def test_deletion_curves_differ_in_colour_and_in_line(ax):

@@ -332,7 +332,7 @@ def plot_deletion(
         ax.fill_between(
             across, mean - half, mean + half, color=color, alpha=0.2, linewidth=0
         )
-    ax.set(xlabel="patches deleted (%)", ylabel=ylabel)
+    ax.set(xlabel="patches deleted (%)", ylabel=ylabel, ylim=(0, None))
     ax.legend()
     return ax
 
