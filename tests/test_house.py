@@ -70,6 +70,7 @@ MAY_IMPORT = {
     "predict": {"arguments", "checkpoints", "data"},
     "interpret": {"arguments", "attention", "patches", "vit"},
     "checks.comparing": set(),
+    "checks.guessing": set(),
     "checks.running": set(),
     "checks.wording": {"checks.comparing", "checks.running", "vit"},
     "checks.judging": {"checks.comparing", "checks.running", "checks.wording"},

@@ -4,7 +4,8 @@
     checks.patches.split_patches(my_function)
 
 Each module is named like a chapter, each check like the library's function or class. A
-check prints what it found and returns a `Verdict`, true if the answer is right.
+check prints what it found and returns a `Verdict`, true if the answer is right. `score`
+says how far a guess was from the answer.
 """
 
 from vitlib.checks import (
@@ -17,6 +18,7 @@ from vitlib.checks import (
     positions,
     vit,
 )
+from vitlib.checks.guessing import score
 
 __all__ = [
     "attention",
@@ -26,5 +28,6 @@ __all__ = [
     "multi_head",
     "patches",
     "positions",
+    "score",
     "vit",
 ]
