@@ -591,8 +591,8 @@ def mean_over_all(weights):
 
 
 @wrong(keys_heard, "equal weights")
-def above_a_tenth(weights):
-    return (weights > 0.2).sum(-1).to(weights.dtype)
+def keys_besides_the_first(weights):
+    return torch.special.entr(weights).sum(-1).exp() - 1
 
 
 @wrong(keys_heard, "other count")
@@ -643,7 +643,7 @@ def no_such_method(q, k, hidden):
 
 
 @wrong(padded_weights, "mask ignored")
-def result_thrown_away(q, k, hidden):
+def filled_scores_thrown_away(q, k, hidden):
     scores = q @ k.mT / math.sqrt(q.shape[-1])
     scores.masked_fill(hidden[:, None, None], -math.inf)
     return scores.softmax(-1)

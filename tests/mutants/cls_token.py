@@ -227,7 +227,7 @@ def one_cat(tokens, cls_token, registers):
 
 
 @right(prepend_registers)
-def image_by_image(tokens, cls_token, registers):
+def three_parts_for_each_image(tokens, cls_token, registers):
     rows = [torch.cat([cls_token[0], registers[0], image]) for image in tokens]
     return torch.stack(rows)
 
@@ -264,7 +264,7 @@ def prepended_after_the_class_token(tokens, cls_token, registers):
 
 
 @wrong(prepend_registers, "registers last")
-def appended(tokens, cls_token, registers):
+def registers_appended(tokens, cls_token, registers):
     b = len(tokens)
     return torch.cat([cls_token.repeat(b, 1, 1), tokens, registers.repeat(b, 1, 1)], 1)
 

@@ -746,7 +746,7 @@ def column_of_each(row_table, col_table):
 
 
 @wrong(grid_table, "joined, not added")
-def concatenated(row_table, col_table):
+def rows_and_columns_joined(row_table, col_table):
     return torch.stack([torch.cat([r, c]) for r in row_table for c in col_table])
 
 

@@ -886,9 +886,9 @@ join_halves = Judge(
     axes="b h i d",
     oracle=_join,
     cases=(
-        Case("one query", _two_parts(1, 1, 1, 2, 41)),
-        Case("as many queries as features", _two_parts(1, 2, 3, 3, 45)),
-        Case("a batch of two", _two_parts(2, 3, 4, 5, 49)),
+        Case("one query", _two_parts(1, 1, 1, 2, 41, level=3.0)),
+        Case("as many queries as features", _two_parts(1, 2, 3, 3, 45, level=3.0)),
+        Case("a batch of two", _two_parts(2, 3, 4, 5, 49, level=3.0)),
         Case("large scores", _two_parts(2, 1, 3, 4, 53, level=200.0)),
         Case("very low scores", _two_parts(2, 3, 5, 4, 57, level=-200.0)),
     ),
@@ -968,6 +968,12 @@ def _lower(n: int) -> Tensor:
     return torch.ones(n, n).tril().bool()
 
 
+def _ahead(n: int) -> Tensor:
+    mask = torch.ones(n, n).tril(1).bool()
+    mask[0, 1:] = False
+    return mask
+
+
 def _scaled_by_all(tokens: Tensor) -> Tensor:
     return tokens / tokens.abs().amax(dim=1, keepdim=True)
 
@@ -996,6 +1002,11 @@ is_causal = telling(
         Candidate(
             "attention that sees one token ahead",
             _looks(lambda n: torch.ones(n, n).tril(1).bool()),
+            False,
+        ),
+        Candidate(
+            "attention in which all but the first token see one token ahead",
+            _looks(_ahead),
             False,
         ),
         Candidate(

@@ -831,14 +831,6 @@ grid_table = Judge(
             lambda rows, cols: (cols[:, None] + rows[None]).flatten(0, 1),
         ),
         Mistake(
-            "tables swapped",
-            "the patches of one row should share the vector of their row: yours share "
-            "it along the wrong side of the grid",
-            lambda rows, cols: (
-                rows.repeat(len(cols), 1) + cols.repeat_interleave(len(rows), 0)
-            ),
-        ),
-        Mistake(
             "both repeated",
             "row and column run on together: each row must meet each column once",
             lambda rows, cols: rows.repeat(len(cols), 1) + cols.repeat(len(rows), 1),
