@@ -683,7 +683,7 @@ keys_heard = Judge(
         ),
         Mistake(
             "over the queries",
-            "the sum runs over the queries: the question is how many keys a query hears",
+            "the sum runs over the queries: asked is how many keys a query hears",
             lambda weights: torch.special.entr(weights).sum(dim=-2).exp(),
         ),
         Mistake(
@@ -929,7 +929,7 @@ join_halves = Judge(
         ),
         Mistake(
             "overflows",
-            "right for small scores; e to a large one is beyond all numbers, and e to a "
+            "right for small scores; e to a large one is beyond all numbers, e to a "
             "very low one is 0. What may be subtracted from both logarithms without "
             "changing the shares?",
             _by_shares(lambda a, b: a.exp() / (a.exp() + b.exp())),

@@ -322,7 +322,7 @@ prepend_registers = Judge(
         ),
         Mistake(
             "registers last",
-            "the registers stand behind the patches: all rows without pixels come first",
+            "the registers stand behind the patches: rows without pixels come first",
             _joined(1, 0, 2),
         ),
         Mistake(
@@ -488,7 +488,7 @@ visible_mask = Judge(
     mistakes=(
         Mistake(
             "class token shut",
-            "nobody may look at the class token: it is no patch, and it is never hidden",
+            "nobody may look at the class token: it is no patch, and never hidden",
             _with_first(False),
         ),
         Mistake(

@@ -757,8 +757,8 @@ sincos_pairs = Judge(
         ),
         Mistake(
             "half the exponent",
-            "the speeds fall too slowly from pair to pair: the exponent is half of what "
-            "it should be",
+            "the speeds fall too slowly from pair to pair: the exponent is half of "
+            "what it should be",
             lambda n, e: _pairs(n, e, share=0.5),
         ),
         Mistake(
