@@ -24,6 +24,7 @@ from vitlib.checks.building import drawn
 from vitlib.checks.comparing import close, differing
 from vitlib.checks.judging import Case, Judge, Mistake
 from vitlib.checks.running import MOST_PRINTED, attempt
+from vitlib.checks.wording import YOUR_TURN
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLIT = checks.patches.split_patches
@@ -242,6 +243,34 @@ def test_what_is_no_answer_at_all(answer, name, words, capsys):
     verdict = SPLIT(answer)
     assert verdict.name == name
     assert re.search(words, sentences(verdict))
+
+
+def test_what_is_not_written_yet_needs_no_example(capsys):
+    def split_patches(images, p):
+        raise NotImplementedError(YOUR_TURN)
+
+    class MLP(nn.Module):
+        def __init__(self, embed_dim, hidden_dim):
+            super().__init__()
+            raise NotImplementedError(YOUR_TURN)
+
+    for verdict in (SPLIT(split_patches), checks.mlp.MLP(MLP)):
+        assert verdict.name == "not written"
+        assert "not yet your turn: write your code" in sentences(verdict)
+        assert "example" not in sentences(verdict)
+
+    def of_pytorch(images, p):
+        raise NotImplementedError("no kernel for this dtype")
+
+    assert SPLIT(of_pytorch).name == "crash"
+
+
+def test_a_function_that_judges_says_which_one_it_judges_wrongly(capsys):
+    said = sentences(checks.attention.is_causal(lambda layer: True))
+    assert "says True of attention without a mask" in said
+    assert "expected False, got True" in said
+    said = sentences(checks.attention.is_causal(lambda layer: False))
+    assert "says False of a map of each token alone: the task allows that" in said
 
 
 def test_a_built_module_is_no_class(capsys):

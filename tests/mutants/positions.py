@@ -13,9 +13,12 @@ from mutants.answers import right, wrong
 from vitlib.checks.positions import (
     Embed,
     add_positions,
+    grid_table,
+    is_equivariant,
     resample_pos_embed,
     similarity,
     sincos_2d,
+    sincos_pairs,
 )
 
 # sincos_2d
@@ -592,3 +595,253 @@ class Added_twice(Base):
     def forward(self, images):
         tokens = vitlib.prepend_cls_token(self.patch_embed(images), self.cls_token)
         return tokens + self.pos_embed + self.pos_embed
+
+
+# sincos_pairs
+
+
+@right(sincos_pairs)
+def sines_and_cosines_in_slices(num_positions, embed_dim):
+    table = torch.zeros(num_positions, embed_dim)
+    places = torch.arange(num_positions).float()[:, None]
+    speeds = torch.exp(-math.log(1e4) * torch.arange(0, embed_dim, 2) / embed_dim)
+    table[:, 0::2] = torch.sin(places * speeds)
+    table[:, 1::2] = torch.cos(places * speeds)
+    return table
+
+
+@right(sincos_pairs)
+def number_by_number(num_positions, embed_dim):
+    def value(n, feature):
+        angle = n / 10000 ** (2 * (feature // 2) / embed_dim)
+        return math.cos(angle) if feature % 2 else math.sin(angle)
+
+    rows = [[value(n, f) for f in range(embed_dim)] for n in range(num_positions)]
+    return torch.tensor(rows)
+
+
+@right(sincos_pairs)
+def hands_of_complex_numbers(num_positions, embed_dim):
+    speeds = 1e4 ** (-torch.arange(embed_dim // 2).double() / (embed_dim // 2))
+    angles = torch.arange(num_positions).double()[:, None] * speeds
+    hands = torch.view_as_real(torch.polar(torch.ones_like(angles), angles))
+    return hands.flip(-1).flatten(1).float()
+
+
+@wrong(sincos_pairs, "sines first")
+def two_halves(num_positions, embed_dim):
+    table = sines_and_cosines_in_slices(num_positions, embed_dim)
+    return torch.cat([table[:, ::2], table[:, 1::2]], 1)
+
+
+@wrong(sincos_pairs, "cosines first")
+def cosine_at_even_places(num_positions, embed_dim):
+    table = sines_and_cosines_in_slices(num_positions, embed_dim)
+    return table.unflatten(1, (-1, 2)).flip(-1).flatten(1)
+
+
+@wrong(sincos_pairs, "a speed for every feature")
+def exponent_of_the_feature(num_positions, embed_dim):
+    def value(n, feature):
+        angle = n / 10000 ** (feature / embed_dim)
+        return math.cos(angle) if feature % 2 else math.sin(angle)
+
+    rows = [[value(n, f) for f in range(embed_dim)] for n in range(num_positions)]
+    return torch.tensor(rows)
+
+
+@wrong(sincos_pairs, "counted from 1")
+def from_place_1(num_positions, embed_dim):
+    return sines_and_cosines_in_slices(num_positions + 1, embed_dim)[1:]
+
+
+@wrong(sincos_pairs, "half the exponent")
+def one_forgets_the_two(num_positions, embed_dim):
+    def value(n, feature):
+        angle = n / 10000 ** (feature // 2 / embed_dim)
+        return math.cos(angle) if feature % 2 else math.sin(angle)
+
+    rows = [[value(n, f) for f in range(embed_dim)] for n in range(num_positions)]
+    return torch.tensor(rows)
+
+
+@wrong(sincos_pairs, "twice the exponent")
+def two_twice(num_positions, embed_dim):
+    def value(n, feature):
+        angle = n / 10000 ** (4 * (feature // 2) / embed_dim)
+        return math.cos(angle) if feature % 2 else math.sin(angle)
+
+    rows = [[value(n, f) for f in range(embed_dim)] for n in range(num_positions)]
+    return torch.tensor(rows)
+
+
+@wrong(sincos_pairs, "transposed")
+def features_by_places(num_positions, embed_dim):
+    return sines_and_cosines_in_slices(num_positions, embed_dim).mT
+
+
+@wrong(sincos_pairs, "dtype")
+def in_double(num_positions, embed_dim):
+    return sines_and_cosines_in_slices(num_positions, embed_dim).double()
+
+
+@wrong(sincos_pairs, "wrong features")
+def another_base(num_positions, embed_dim):
+    def value(n, feature):
+        angle = n / 1000 ** (2 * (feature // 2) / embed_dim)
+        return math.cos(angle) if feature % 2 else math.sin(angle)
+
+    rows = [[value(n, f) for f in range(embed_dim)] for n in range(num_positions)]
+    return torch.tensor(rows)
+
+
+# grid_table
+
+
+@right(grid_table)
+def broadcast(row_table, col_table):
+    return (row_table[:, None] + col_table).reshape(-1, row_table.shape[1])
+
+
+@right(grid_table)
+def patch_by_patch(row_table, col_table):
+    return torch.stack([row + col for row in row_table for col in col_table])
+
+
+@right(grid_table)
+def looked_up(row_table, col_table):
+    n = torch.arange(len(row_table) * len(col_table))
+    return row_table[n // len(col_table)] + col_table[n % len(col_table)]
+
+
+@wrong(grid_table, "columns first")
+def down_the_columns(row_table, col_table):
+    return torch.stack([row + col for col in col_table for row in row_table])
+
+
+@wrong(grid_table, "both repeated")
+def tables_repeated(row_table, col_table):
+    n = torch.arange(len(row_table) * len(col_table))
+    return row_table[n % len(row_table)] + col_table[n % len(col_table)]
+
+
+@wrong(grid_table, "multiplied")
+def products(row_table, col_table):
+    return torch.stack([row * col for row in row_table for col in col_table])
+
+
+@wrong(grid_table, "halved")
+def means(row_table, col_table):
+    return torch.stack([(row + col) / 2 for row in row_table for col in col_table])
+
+
+@wrong(grid_table, "rows only")
+def row_of_each(row_table, col_table):
+    return torch.stack([row for row in row_table for col in col_table])
+
+
+@wrong(grid_table, "columns only")
+def column_of_each(row_table, col_table):
+    return torch.stack([col for row in row_table for col in col_table])
+
+
+@wrong(grid_table, "joined, not added")
+def rows_and_columns_joined(row_table, col_table):
+    return torch.stack([torch.cat([r, c]) for r in row_table for c in col_table])
+
+
+@wrong(grid_table, "still a grid")
+def not_flattened(row_table, col_table):
+    return row_table[:, None, :] + col_table[None, :, :]
+
+
+@wrong(grid_table, "row_table")
+def rows_counted_by_rows(row_table, col_table):
+    n = torch.arange(len(row_table) * len(col_table))
+    row = (n // len(row_table)).clamp(max=len(row_table) - 1)
+    return row_table[row] + col_table[n % len(col_table)]
+
+
+# is_equivariant
+
+
+def _commutes(layer, tokens, order):
+    gap = layer(tokens[:, order]) - layer(tokens)[:, order]
+    return bool(gap.abs().max() < 1e-4)
+
+
+@right(is_equivariant)
+def many_random_orders(layer):
+    tokens = torch.randn(2, 7, 4)
+    return all(_commutes(layer, tokens, torch.randperm(7)) for _ in range(10))
+
+
+@right(is_equivariant)
+def swaps_of_two_tokens(layer):
+    tokens = torch.randn(1, 6, 5)
+    orders = []
+    for a in range(6):
+        for b in range(a):
+            order = list(range(6))
+            order[a], order[b] = b, a
+            orders.append(order)
+    return all(_commutes(layer, tokens, order) for order in orders)
+
+
+@right(is_equivariant)
+def a_turn_and_a_swap(layer):
+    tokens = torch.randn(3, 6, 4)
+    return _commutes(layer, tokens, [1, 2, 3, 4, 5, 0]) and _commutes(
+        layer, tokens, [1, 0, 2, 3, 4, 5]
+    )
+
+
+@wrong(is_equivariant, "too trusting")
+def only_reversed(layer):
+    tokens = torch.randn(2, 7, 4)
+    return _commutes(layer, tokens, list(range(7))[::-1])
+
+
+@wrong(is_equivariant, "too trusting")
+def only_turned(layer):
+    tokens = torch.randn(2, 7, 4)
+    return _commutes(layer, tokens, [1, 2, 3, 4, 5, 6, 0])
+
+
+@wrong(is_equivariant, "too trusting")
+def only_the_first_two_swapped(layer):
+    tokens = torch.randn(2, 7, 4)
+    return _commutes(layer, tokens, [1, 0, 2, 3, 4, 5, 6])
+
+
+@wrong(is_equivariant, "too trusting")
+def compares_the_mean(layer):
+    tokens = torch.randn(2, 7, 4)
+    gap = layer(tokens[:, torch.randperm(7)]).mean(1) - layer(tokens).mean(1)
+    return bool(gap.abs().max() < 1e-4)
+
+
+@wrong(is_equivariant, "too strict")
+def invariant_instead(layer):
+    tokens = torch.randn(2, 7, 4)
+    gap = layer(tokens[:, torch.randperm(7)]) - layer(tokens)
+    return bool(gap.abs().max() < 1e-4)
+
+
+@wrong(is_equivariant, "too strict")
+def each_token_alone(layer):
+    tokens = torch.randn(2, 7, 4)
+    gap = layer(tokens)[:, :1] - layer(tokens[:, :1])
+    return many_random_orders(layer) and bool(gap.abs().max() < 1e-4)
+
+
+@wrong(is_equivariant, "too strict")
+def must_depend_on_the_tokens(layer):
+    return many_random_orders(layer) and bool(layer(torch.randn(1, 5, 4)).any())
+
+
+@wrong(is_equivariant, "no verdict")
+def returns_the_gap(layer):
+    tokens = torch.randn(2, 7, 4)
+    order = torch.randperm(7)
+    return (layer(tokens[:, order]) - layer(tokens)[:, order]).abs().max()

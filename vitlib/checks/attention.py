@@ -1,4 +1,6 @@
-"""Checks of what chapter 04 builds: one head of attention."""
+"""Checks of what chapter 04 and its exercises build: one head of attention."""
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
 from vitlib.checks.comparing import close
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import any_order_of_tokens, each_image_alone, narrowed
+from vitlib.checks.telling import Candidate, telling
 from vitlib.checks.wording import Finding
 
 NEVER = float("-inf")
@@ -620,4 +623,415 @@ SelfAttention = ClassJudge(
     hints={
         "qkv": "One linear map for all three: (3e, e), rows of q, then k, then v",
     },
+)
+
+
+# The exercises: how many keys are heard, padding, keys in two parts, and time
+
+
+def _heard(weights: Tensor) -> Tensor:
+    return torch.special.entr(weights).sum(dim=-1).exp()
+
+
+def _shares(*shape: int, loud: float = 1.0) -> Tensor:
+    return (loud * drawn(*shape, seed=sum(shape))).softmax(dim=-1)
+
+
+def _about_heard(probe: Probe) -> Finding | None:
+    """Ask for the number where it is known: n equal weights."""
+    (weights,) = probe.given
+    keys = weights.shape[-1]
+    if probe.got.shape != probe.expected.shape:
+        return None
+    even = probe.run(torch.full_like(weights, 1 / keys))
+    if even is not None and not close(even, torch.full_like(even, keys)):
+        return Finding(
+            "equal weights",
+            f"with {keys} equal weights {keys} keys are heard, but it returns "
+            f"{even.flatten()[0]:.4g}",
+        )
+    return Finding(
+        "other count",
+        f"right for {keys} equal weights, wrong for uneven ones: e to the entropy is "
+        "asked for, and there are other ways to count",
+    )
+
+
+keys_heard = Judge(
+    task="keys_heard",
+    arguments=("weights",),
+    axes="b h i",
+    oracle=_heard,
+    cases=(
+        Case("one query, two equal weights", (torch.full((1, 1, 1, 2), 0.5),)),
+        Case("three keys", (_shares(1, 1, 2, 3),)),
+        Case(
+            "weights of 0 and 1",
+            (torch.eye(3).expand(1, 2, 3, 3).clone(),),
+        ),
+        Case(
+            "two of four keys shut out", (torch.tensor([[[[0.25, 0.0, 0.75, 0.0]]]]),)
+        ),
+        Case("a batch of two", (_shares(2, 3, 4, 6, loud=2.0),)),
+    ),
+    mistakes=(
+        Mistake(
+            "entropy",
+            "this is the entropy: for one key it is 0, and there one key is heard. "
+            "Which function makes 1 of 0?",
+            lambda weights: torch.special.entr(weights).sum(dim=-1),
+        ),
+        Mistake(
+            "over the queries",
+            "the sum runs over the queries: asked is how many keys a query hears",
+            lambda weights: torch.special.entr(weights).sum(dim=-2).exp(),
+        ),
+        Mistake(
+            "sign lost",
+            "less than one key is heard, if one believes this: look at the sign of the "
+            "entropy",
+            lambda weights: (-torch.special.entr(weights).sum(dim=-1)).exp(),
+        ),
+        Mistake(
+            "two bases",
+            "the logarithm has one base and the power another: they must be the same",
+            lambda weights: (
+                torch.special.entr(weights).sum(dim=-1) / math.log(2)
+            ).exp(),
+        ),
+        Mistake(
+            "NaN at 0",
+            "NaN where a weight is 0: 0 times the logarithm of 0. A key without weight "
+            "adds nothing to an entropy",
+            lambda weights: (-weights * weights.log()).sum(dim=-1).exp(),
+        ),
+        Mistake(
+            "one over the squares",
+            "this is 1 over the sum of squares, another way to count: here it is e to "
+            "the entropy",
+            lambda weights: 1 / weights.square().sum(dim=-1),
+        ),
+        Mistake(
+            "share of all keys",
+            "this is a share of all keys: how many are heard is asked for",
+            lambda weights: _heard(weights) / weights.shape[-1],
+        ),
+        Mistake(
+            "keys that are open",
+            "every key with any weight is counted as one: a key with little weight is "
+            "hardly heard",
+            lambda weights: (weights > 0).sum(dim=-1).to(weights.dtype),
+        ),
+        Mistake(
+            "one number for all",
+            "there is one number for all queries: each hears its own number of keys",
+            lambda weights: _heard(weights).mean(),
+        ),
+    ),
+    questions=(_about_heard,),
+)
+
+
+# Padding: True hides a key
+
+
+def _with_hidden(weights):
+    """Let a form of attention weights take keys that are hidden."""
+    return lambda q, k, hidden: weights(q, k, ~hidden[:, None, None])
+
+
+def _hidden_rows(q, k, hidden):
+    """Close the queries' rows."""
+    return _scores(q, k).masked_fill(hidden[:, None, :, None], -1e9).softmax(dim=-1)
+
+
+def _first_hidden(q, k, hidden):
+    """Hide in all images what is hidden in the first."""
+    return _softmax(_scores(q, k), ~hidden[:1, None, None])
+
+
+def _padding(b: int, h: int, i: int, j: int, d: int, seed: int) -> tuple:
+    hidden = torch.arange(j) >= torch.arange(j - b, j)[:, None]
+    return drawn(b, h, i, d, seed=seed), drawn(b, h, j, d, seed=seed + 1), hidden
+
+
+def _ask_padded(probe: Probe) -> Finding | None:
+    if probe.got.shape != probe.expected.shape:
+        return None
+    return about_weights(probe.got, probe.expected, ~probe.given[2][:, None, None])
+
+
+padded_weights = Judge(
+    task="padded_weights",
+    arguments=("q", "k", "hidden"),
+    axes="b h i j",
+    oracle=_with_hidden(library.attention_weights),
+    cases=(
+        Case("three keys, the last hidden", _padding(1, 1, 2, 3, 2, 31)),
+        Case("as many images as heads", _padding(2, 2, 4, 4, 3, 33)),
+        Case(
+            "nothing hidden", (*_padding(2, 1, 3, 4, 2, 35)[:2], torch.zeros(2, 4) > 0)
+        ),
+        Case("three images, five heads", _padding(3, 5, 4, 6, 2, 37)),
+    ),
+    mistakes=(
+        *(
+            Mistake(mistake.name, mistake.tell, _with_hidden(mistake.twin))
+            for mistake in _WEIGHTS
+            if not mistake.name.startswith("mask i")
+        ),
+        Mistake(
+            "divided late",
+            "rows of weights sum to 1/√d instead of 1: you divided after the softmax",
+            _with_hidden(_divided_late),
+        ),
+        Mistake(
+            "mask ignored",
+            "right where nothing is hidden; hidden keys still have weight: hidden "
+            "changes nothing. masked_fill returns a new tensor",
+            lambda q, k, hidden: _softmax(_scores(q, k), None),
+        ),
+        Mistake(
+            "inverted",
+            "hidden keys alone have weight: here True means hidden",
+            lambda q, k, hidden: (
+                _scores(q, k).masked_fill(~hidden[:, None, None], -1e9).softmax(dim=-1)
+            ),
+        ),
+        Mistake(
+            "first image for all",
+            "in every image those keys are hidden that are hidden in the first",
+            _first_hidden,
+        ),
+        Mistake(
+            "heads for images",
+            "hidden is read as (h, j): broadcasting fits axes from the right, and the "
+            "axis left of j is i, then h. The batch needs its own place",
+            lambda q, k, hidden: _softmax(_scores(q, k), ~hidden[:, None]),
+        ),
+        Mistake(
+            "queries for images",
+            "hidden is read as (i, j): broadcasting fits axes from the right",
+            lambda q, k, hidden: _softmax(_scores(q, k), ~hidden),
+        ),
+        Mistake(
+            "rows, not columns",
+            "the rows of hidden tokens are closed: they may ask, but nobody may hear "
+            "them. Which of i and j is the key?",
+            _hidden_rows,
+        ),
+    ),
+    questions=(_ask_padded, each_image_alone(0, 1, 2)),
+)
+
+
+# Keys in two parts
+
+
+def _join(out_a: Tensor, lse_a: Tensor, out_b: Tensor, lse_b: Tensor) -> Tensor:
+    share = (lse_a - lse_b).sigmoid()[..., None]
+    return share * out_a + (1 - share) * out_b
+
+
+def _by_shares(share):
+    """Return an answer that mixes with another share of the first part."""
+
+    def answer(out_a, lse_a, out_b, lse_b):
+        part = share(lse_a, lse_b)[..., None]
+        return part * out_a + (1 - part) * out_b
+
+    return answer
+
+
+def _about_halves(probe: Probe) -> Finding | None:
+    """Ask what must hold whatever the shares are."""
+    out_a, lse_a, out_b, lse_b = probe.given
+    if probe.got.shape != probe.expected.shape:
+        return None
+    same = probe.run(out_a, lse_a, out_a, lse_b)
+    if same is not None and not close(same, out_a):
+        return Finding(
+            "no mean",
+            "where both parts found the same, the whole must find it too: your two "
+            "shares do not sum to 1",
+        )
+    silent = probe.run(out_a, lse_a, out_b, lse_b - 100)
+    if silent is not None and not close(silent, out_a):
+        return Finding(
+            "silent part",
+            "where all scores of b are lower by 100, only a is heard: yours still "
+            "hears b",
+        )
+    moved = probe.run(out_a, lse_a + 1, out_b, lse_b + 1)
+    if moved is not None and not close(moved, probe.got):
+        return Finding(
+            "constant counts",
+            "adding 1 to all scores changes the result: a softmax ignores that",
+        )
+    return Finding("other shares", "the shares sum to 1, but they are other ones")
+
+
+def _two_parts(b: int, h: int, i: int, d: int, seed: int, level: float = 0.0):
+    return (
+        drawn(b, h, i, d, seed=seed),
+        drawn(b, h, i, seed=seed + 1) + level,
+        drawn(b, h, i, d, seed=seed + 2),
+        drawn(b, h, i, seed=seed + 3) + level,
+    )
+
+
+join_halves = Judge(
+    task="join_halves",
+    arguments=("out_a", "lse_a", "out_b", "lse_b"),
+    axes="b h i d",
+    oracle=_join,
+    cases=(
+        Case("one query", _two_parts(1, 1, 1, 2, 41, level=3.0)),
+        Case("as many queries as features", _two_parts(1, 2, 3, 3, 45, level=3.0)),
+        Case("a batch of two", _two_parts(2, 3, 4, 5, 49, level=3.0)),
+        Case("large scores", _two_parts(2, 1, 3, 4, 53, level=200.0)),
+        Case("very low scores", _two_parts(2, 3, 5, 4, 57, level=-200.0)),
+    ),
+    mistakes=(
+        Mistake(
+            "plain mean",
+            "both parts count one half: but one of them may hold nearly all the weight",
+            _by_shares(lambda a, b: torch.full_like(a, 0.5)),
+        ),
+        Mistake(
+            "logarithms for sums",
+            "the shares are taken from the logarithms: what adds up over keys is the "
+            "sums of e to the score",
+            _by_shares(lambda a, b: a / (a + b)),
+        ),
+        Mistake(
+            "parts swapped",
+            "each part has the other's share",
+            _by_shares(lambda a, b: (b - a).sigmoid()),
+        ),
+        Mistake(
+            "the louder part only",
+            "only the louder part is heard: the other has a share, too",
+            _by_shares(lambda a, b: (a > b).to(a.dtype)),
+        ),
+        Mistake(
+            "sum of both",
+            "the two results are added: together their shares sum to 2",
+            lambda out_a, lse_a, out_b, lse_b: out_a + out_b,
+        ),
+        Mistake(
+            "not divided",
+            "the two results are multiplied with their sums and added, and never "
+            "divided by the sum of both",
+            lambda out_a, lse_a, out_b, lse_b: (
+                lse_a.exp()[..., None] * out_a + lse_b.exp()[..., None] * out_b
+            ),
+        ),
+        Mistake(
+            "overflows",
+            "right for small scores; e to a large one is beyond all numbers, e to a "
+            "very low one is 0. What may be subtracted from both logarithms without "
+            "changing the shares?",
+            _by_shares(lambda a, b: a.exp() / (a.exp() + b.exp())),
+        ),
+        Mistake(
+            "shares over the wrong axis",
+            "the softmax runs over the queries: it should run over the two parts",
+            lambda out_a, lse_a, out_b, lse_b: (
+                lse_a.softmax(-1)[..., None] * out_a
+                + lse_b.softmax(-1)[..., None] * out_b
+            ),
+        ),
+    ),
+    questions=(each_image_alone(0, 1, 2, 3), _about_halves),
+)
+
+
+# Layers that may not see what comes later
+
+
+def _looks(mask=None, late: bool = False, shut: float = NEVER):
+    """Return attention of tokens with themselves under a mask of (i, j)."""
+
+    def layer(tokens: Tensor) -> Tensor:
+        scores = tokens @ tokens.mT / tokens.shape[-1] ** 0.5
+        n = tokens.shape[1]
+        open_to = torch.ones(n, n).bool() if mask is None else mask(n)
+        if late:
+            return (scores.softmax(dim=-1) * open_to) @ tokens
+        return scores.masked_fill(~open_to, shut).softmax(dim=-1) @ tokens
+
+    return layer
+
+
+def _lower(n: int) -> Tensor:
+    return torch.ones(n, n).tril().bool()
+
+
+def _ahead(n: int) -> Tensor:
+    mask = torch.ones(n, n).tril(1).bool()
+    mask[0, 1:] = False
+    return mask
+
+
+def _scaled_by_all(tokens: Tensor) -> Tensor:
+    return tokens / tokens.abs().amax(dim=1, keepdim=True)
+
+
+is_causal = telling(
+    "is_causal",
+    "layer",
+    (
+        Candidate("a map of each token alone", lambda x: x.tanh() * 2, True),
+        Candidate("attention under a lower triangle", _looks(_lower), True),
+        Candidate("sums over the tokens so far", lambda x: x.cumsum(dim=1), True),
+        Candidate(
+            "each token plus the one before it",
+            lambda x: x + torch.cat([x[:, :1] * 0, x[:, :-1]], dim=1),
+            True,
+        ),
+        Candidate(
+            "a layer that shows the first token only",
+            lambda x: x[:, :1].expand_as(x),
+            True,
+        ),
+        Candidate("attention without a mask", _looks(), False),
+        Candidate(
+            "attention under an upper triangle", _looks(lambda n: _lower(n).T), False
+        ),
+        Candidate(
+            "attention that sees one token ahead",
+            _looks(lambda n: torch.ones(n, n).tril(1).bool()),
+            False,
+        ),
+        Candidate(
+            "attention in which all but the first token see one token ahead",
+            _looks(_ahead),
+            False,
+        ),
+        Candidate(
+            "attention whose weights are set to 0 after the softmax",
+            _looks(_lower, late=True),
+            False,
+        ),
+        Candidate(
+            "attention in which only the first token may see all",
+            _looks(lambda n: _lower(n) | (torch.arange(n) == 0)[:, None]),
+            False,
+        ),
+        Candidate(
+            "attention in which all see the last token",
+            _looks(lambda n: _lower(n) | (torch.arange(n) == n - 1)),
+            False,
+        ),
+        Candidate(
+            "attention with scores of -5 where it should be shut",
+            _looks(_lower, shut=-5.0),
+            False,
+        ),
+        Candidate(
+            "tokens less their mean", lambda x: x - x.mean(dim=1, keepdim=True), False
+        ),
+        Candidate("tokens divided by the largest of all", _scaled_by_all, False),
+    ),
 )

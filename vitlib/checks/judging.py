@@ -224,8 +224,9 @@ class Judge:
         failed = [trial for trial in trials if trial.trouble]
         if failed:
             finding = self._named(answer, trials, failed)
-            # What cannot be built needs no example.
-            if isinstance(failed[0].outcome.error, Unfit):
+            # What is not written or cannot be built needs no example.
+            unfit = isinstance(failed[0].outcome.error, Unfit)
+            if unfit or finding.name == "not written":
                 return finding, []
             return finding, [*_pattern(trials), *self._example(failed)]
         for check in (

@@ -1,5 +1,6 @@
-"""Checks of what chapter 01 builds: cutting images, and the linear map."""
+"""Checks of what chapter 01 and its exercises build: cutting, and the linear map."""
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from vitlib.checks.questions import (
     only_moved,
     order_of_axes,
 )
+from vitlib.checks.telling import Candidate, telling
 from vitlib.checks.wording import Finding
 
 # Cutting
@@ -538,4 +540,255 @@ PatchEmbed = ClassJudge(
     hints={
         "proj.weight": "A Conv2d takes in_channels, then out_channels, then the kernel",
     },
+)
+
+
+# The exercises: a pixel's patch, windows that overlap, and embeddings of all kinds
+
+
+def _patch_of_pixel(y: int, x: int, image_size: tuple[int, int], p: int) -> int:
+    return y // p * (image_size[1] // p) + x // p
+
+
+patch_of_pixel = Judge(
+    task="patch_of_pixel",
+    arguments=("y", "x", "image_size", "patch_size"),
+    axes="",
+    oracle=_patch_of_pixel,
+    cases=(
+        Case("the first pixel", (0, 0, (4, 6), 2)),
+        Case("the end of the first line", (0, 5, (4, 6), 2)),
+        Case("a pixel of a wide image", (3, 1, (4, 6), 2)),
+        Case("a pixel of a high image", (10, 4, (12, 6), 3)),
+        Case("the last pixel", (35, 19, (36, 20), 4)),
+    ),
+    mistakes=(
+        Mistake(
+            "rows for columns",
+            "right in the first row of patches, wrong below: one row further down is "
+            "as many patches further as a row of patches has. How many are that?",
+            lambda y, x, size, p: y // p * (size[0] // p) + x // p,
+        ),
+        Mistake(
+            "columns first",
+            "the patches are numbered downwards: number them like the words of a page",
+            lambda y, x, size, p: x // p * (size[0] // p) + y // p,
+        ),
+        Mistake(
+            "x and y swapped",
+            "x and y have changed places: y counts lines, from above",
+            lambda y, x, size, p: x // p * (size[1] // p) + y // p,
+        ),
+        Mistake(
+            "counted from 1",
+            "one too many: the first patch is number 0",
+            lambda y, x, size, p: _patch_of_pixel(y, x, size, p) + 1,
+        ),
+        Mistake(
+            "pixels for patches",
+            "a whole line of pixels is counted where a row of patches should be",
+            lambda y, x, size, p: y // p * size[1] + x // p,
+        ),
+        Mistake(
+            "number of the pixel",
+            "the pixels were counted, one after the other, and that number divided: a "
+            "patch is a square and not a run of pixels",
+            lambda y, x, size, p: (y * size[1] + x) // (p * p),
+        ),
+        Mistake(
+            "place inside the patch",
+            "this is where the pixel lies inside its patch: the remainder. Which patch "
+            "it is, the quotient tells",
+            lambda y, x, size, p: y % p * p + x % p,
+        ),
+        Mistake(
+            "not rounded",
+            "a patch has a whole number: pixels of one patch must give the same",
+            lambda y, x, size, p: y / p * (size[1] // p) + x / p,
+        ),
+    ),
+)
+
+
+def _windows(images: Tensor, p: int, stride: int) -> Tensor:
+    return F.unfold(images, p, stride=stride).mT
+
+
+def _windowed(pattern: str):
+    """Return an answer that orders the numbers of a window otherwise."""
+
+    def answer(images: Tensor, p: int, stride: int) -> Tensor:
+        windows = images.unfold(2, p, stride).unfold(3, p, stride)
+        return rearrange(windows, f"b c rows cols p1 p2 -> {pattern}")
+
+    return answer
+
+
+def _count_windows(probe: Probe) -> Finding | None:
+    """Ask whether windows are missing, or whole."""
+    if probe.got.shape != probe.expected.shape:
+        return None
+    return _which_patches(probe)
+
+
+overlapping_patches = Judge(
+    task="overlapping_patches",
+    arguments=("images", "patch_size", "stride"),
+    axes="b n c*p*p",
+    oracle=_windows,
+    cases=(
+        Case("windows side by side", (counted(1, 1, 4, 6), 2, 2)),
+        Case("a grey 3x4 image, stride 1", (counted(1, 1, 3, 4), 2, 1)),
+        Case("a square image", (counted(1, 1, 5, 5), 3, 2)),
+        Case("a high image and three channels", (counted(1, 3, 7, 5), 3, 2)),
+        Case("a side with pixels left over", (counted(1, 2, 6, 8), 3, 2)),
+        Case("a batch of two", (counted(2, 3, 7, 10), 4, 3)),
+    ),
+    mistakes=(
+        Mistake(
+            "stride ignored",
+            "the windows lie side by side whatever stride says: they start stride "
+            "pixels apart, and so they overlap",
+            lambda images, p, stride: _windows(images, p, p),
+        ),
+        Mistake(
+            "every pixel",
+            "a window starts at every pixel whatever stride says",
+            lambda images, p, stride: _windows(images, p, 1),
+        ),
+        Mistake(
+            "last window missing",
+            "the last window of each line or column is missing: how far may a window "
+            "start from the far edge and still fit?",
+            lambda images, p, stride: _windows(images[:, :, :-1, :-1], p, stride),
+        ),
+        Mistake(
+            "channel last",
+            "inside a window the channel comes last: it comes first in chapter 01",
+            _windowed("b (rows cols) (p1 p2 c)"),
+        ),
+        Mistake(
+            "columns first",
+            "the windows are numbered downwards: number them like the words of a page",
+            _windowed("b (cols rows) (c p1 p2)"),
+        ),
+        Mistake(
+            "transposed patches",
+            "inside every window rows and columns are swapped",
+            _windowed("b (rows cols) (c p2 p1)"),
+        ),
+        Mistake(
+            "joined without turning",
+            "the numbers were joined in the order in which unfold leaves them: the "
+            "channel stands in front of the window's place. Which axes have to change "
+            "places first?",
+            lambda images, p, stride: (
+                images.unfold(2, p, stride)
+                .unfold(3, p, stride)
+                .reshape(len(images), -1, images.shape[1] * p * p)
+            ),
+        ),
+    ),
+    questions=(only_moved(0), _count_windows),
+)
+
+
+# What is_patch_embedding has to tell apart; patches of 4 in images with 3 channels
+
+
+def _linear_maps(*shape: int) -> Tensor:
+    return drawn(*shape, seed=11) / 5
+
+
+def _embeds(pattern: str, *, bent: bool = False):
+    """Return an embedding that flattens patches by a pattern."""
+
+    def embed(images: Tensor) -> Tensor:
+        patches = rearrange(images, pattern, p1=4, p2=4)
+        tokens = patches @ _linear_maps(patches.shape[-1], 7).to(images.dtype)
+        return F.gelu(tokens) if bent else tokens + 1
+
+    return embed
+
+
+def _by_windows(size: int, dilation: int = 1, padding: int = 0):
+    """Return an embedding by a convolution with such a kernel and stride 4."""
+    return lambda images: (
+        F.conv2d(
+            images,
+            _linear_maps(7, 3, size, size).to(images.dtype),
+            stride=4,
+            dilation=dilation,
+            padding=padding,
+        )
+        .flatten(2)
+        .mT
+    )
+
+
+_PLAIN = _embeds("b c (rows p1) (cols p2) -> b (rows cols) (c p1 p2)")
+
+
+def _by_its_own_map(images: Tensor) -> Tensor:
+    tokens = _PLAIN(images)
+    return tokens * torch.linspace(1, 2, tokens.shape[1], dtype=images.dtype)[:, None]
+
+
+def _strips(images: Tensor) -> Tensor:
+    flat = images.reshape(len(images), -1, 48)
+    return flat @ _linear_maps(48, 7).to(images.dtype)
+
+
+is_patch_embedding = telling(
+    "is_patch_embedding",
+    "embed",
+    (
+        Candidate("the embedding of chapter 01", _PLAIN, True),
+        Candidate(
+            "an embedding that flattens a patch with the colour last",
+            _embeds("b c (rows p1) (cols p2) -> b (rows cols) (p1 p2 c)"),
+            True,
+        ),
+        Candidate("a convolution with kernel 4 and stride 4", _by_windows(4), True),
+        Candidate(
+            "an embedding that bends its tokens by a GELU",
+            _embeds("b c (rows p1) (cols p2) -> b (rows cols) (c p1 p2)", bent=True),
+            True,
+        ),
+        Candidate(
+            "an embedding that looks at the green of each patch alone",
+            lambda images: _PLAIN(images * images.new_tensor([[[0]], [[1]], [[0]]])),
+            True,
+        ),
+        Candidate("an image that is only reshaped before the map", _strips, False),
+        Candidate(
+            "patches numbered column by column",
+            _embeds("b c (rows p1) (cols p2) -> b (cols rows) (c p1 p2)"),
+            False,
+        ),
+        Candidate(
+            "patches of every other pixel",
+            _embeds("b c (p1 rows) (p2 cols) -> b (rows cols) (c p1 p2)"),
+            False,
+        ),
+        Candidate(
+            "a convolution whose kernel reaches into the neighbours",
+            _by_windows(6, padding=1),
+            False,
+        ),
+        Candidate("each place with a map of its own", _by_its_own_map, False),
+        Candidate(
+            "tokens from which their mean over the image is subtracted",
+            lambda images: _PLAIN(images) - _PLAIN(images).mean(1, keepdim=True),
+            False,
+        ),
+        Candidate(
+            "tokens to which a tenth of the neighbour image's tokens is added",
+            lambda images: _PLAIN(images) + _PLAIN(images).roll(1, 0) / 10,
+            False,
+        ),
+        Candidate(
+            "patches in reverse order", lambda images: _PLAIN(images).flip(1), False
+        ),
+    ),
 )

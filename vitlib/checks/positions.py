@@ -1,4 +1,4 @@
-"""Checks of what chapter 03 builds: tables of positions."""
+"""Checks of what chapter 03 and its exercises build: tables of positions."""
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
 from vitlib.checks.comparing import close
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import each_image_alone, narrowed, silent
+from vitlib.checks.telling import Candidate, telling
 from vitlib.checks.wording import Finding
 from vitlib.cls_token import prepend_cls_token
 from vitlib.patches import PatchEmbed
@@ -677,4 +678,251 @@ Embed = ClassJudge(
         "all images: (1, n + 1, e). With one row all tokens get the same vector",
         "cls_token": "One vector for all images: (1, 1, e)",
     },
+)
+
+
+# The exercises: one line of positions, a grid from two tables, and order
+
+
+def _pairs(num_positions, embed_dim, *, start=0, base=1e4, share=1.0, turn=False):
+    steps = torch.arange(embed_dim // 2, dtype=torch.float64)
+    speeds = base ** (-share * steps / (embed_dim // 2))
+    places = torch.arange(num_positions, dtype=torch.float64) + start
+    angles = torch.outer(places, speeds)
+    hands = [angles.cos(), angles.sin()] if turn else [angles.sin(), angles.cos()]
+    return torch.stack(hands, dim=2).flatten(1).float()
+
+
+def _sines_first(num_positions, embed_dim):
+    table = _pairs(num_positions, embed_dim)
+    return torch.cat([table[:, ::2], table[:, 1::2]], dim=1)
+
+
+def _a_speed_for_every_feature(num_positions, embed_dim):
+    """Take the place of the feature, and not that of its pair, for the speed."""
+    features = torch.arange(embed_dim, dtype=torch.float64)
+    places = torch.arange(num_positions, dtype=torch.float64)
+    angles = torch.outer(places, 1e4 ** (-features / embed_dim))
+    even = (features % 2 == 0).expand_as(angles)
+    return torch.where(even, angles.sin(), angles.cos()).float()
+
+
+def _which_pairs(probe: Probe) -> Finding | None:
+    """Ask which pairs of features are wrong."""
+    if probe.got.shape != probe.expected.shape:
+        return None
+    if probe.got.abs().max() > 1 + 1e-4:
+        return Finding("beyond 1", "some numbers are larger than 1: no sine is")
+    gaps = (probe.got - probe.expected).abs().amax(dim=0)
+    wrong = (gaps > 1e-4).nonzero().flatten().tolist()
+    return Finding(
+        "wrong features",
+        f"of {len(gaps)} features these are wrong: {wrong}. Features 2k and 2k + 1 are "
+        "the sine and the cosine of one angle",
+    )
+
+
+sincos_pairs = Judge(
+    task="sincos_pairs",
+    arguments=("num_positions", "embed_dim"),
+    axes="n e",
+    oracle=_pairs,
+    cases=(
+        Case("three places, one pair", (3, 2)),
+        Case("as many places as features", (4, 4)),
+        Case("five places, three pairs", (5, 6)),
+        Case("more features than places", (7, 16)),
+    ),
+    mistakes=(
+        Mistake(
+            "sines first",
+            "all sines come first, then all cosines: here they take turns",
+            _sines_first,
+        ),
+        Mistake(
+            "cosines first",
+            "sine and cosine have changed places: the sine stands at 2k",
+            lambda n, e: _pairs(n, e, turn=True),
+        ),
+        Mistake(
+            "a speed for every feature",
+            "the two features of a pair turn at different speeds: sine and cosine of "
+            "one pair belong to one angle",
+            _a_speed_for_every_feature,
+        ),
+        Mistake(
+            "counted from 1",
+            "the first place is 0: there all sines are 0",
+            lambda n, e: _pairs(n, e, start=1),
+        ),
+        Mistake(
+            "half the exponent",
+            "the speeds fall too slowly from pair to pair: the exponent is half of "
+            "what it should be",
+            lambda n, e: _pairs(n, e, share=0.5),
+        ),
+        Mistake(
+            "twice the exponent",
+            "the speeds fall too fast from pair to pair: the exponent is twice what it "
+            "should be. How many pairs are there?",
+            lambda n, e: _pairs(n, e, share=2.0),
+        ),
+        Mistake(
+            "speeds upside down",
+            "later pairs turn faster: they should turn slower",
+            lambda n, e: _pairs(n, e, share=-1.0),
+        ),
+        Mistake(
+            "transposed",
+            "places and features are swapped: one row for each place",
+            lambda n, e: _pairs(n, e).T,
+        ),
+    ),
+    questions=(_which_pairs,),
+)
+
+
+def _grid_of(rows: Tensor, cols: Tensor) -> Tensor:
+    return (rows[:, None] + cols[None]).flatten(0, 1)
+
+
+def _which_part(probe: Probe) -> Finding | None:
+    """Ask whether a column of the grid shares a vector, and a row another."""
+    row_table, col_table = probe.given
+    if probe.got.shape != probe.expected.shape:
+        return None
+    for name, other in (("row", col_table), ("col", row_table)):
+        rest = probe.run(
+            *(
+                torch.zeros_like(table) if table is other else table
+                for table in probe.given
+            )
+        )
+        expected = probe.right(
+            *(
+                torch.zeros_like(table) if table is other else table
+                for table in probe.given
+            )
+        )
+        if rest is not None and not close(rest, expected):
+            return Finding(
+                f"{name}_table",
+                f"{name}_table does not reach the right patches: give the other table "
+                f"zeros, and every patch of {name} k should get {name}_table[k]",
+            )
+    return None
+
+
+grid_table = Judge(
+    task="grid_table",
+    arguments=("row_table", "col_table"),
+    axes="n e",
+    oracle=_grid_of,
+    cases=(
+        Case("a grid of 2x3", (drawn(2, 2), drawn(3, 2, seed=1))),
+        Case("a square grid", (drawn(3, 3, seed=2), drawn(3, 3, seed=3))),
+        Case("a grid of one column", (drawn(4, 3, seed=4), drawn(1, 3, seed=5))),
+        Case("a grid of 5x4", (drawn(5, 6, seed=6), drawn(4, 6, seed=7))),
+    ),
+    mistakes=(
+        Mistake(
+            "columns first",
+            "the patches are numbered downwards: number them like the words of a page",
+            lambda rows, cols: (cols[:, None] + rows[None]).flatten(0, 1),
+        ),
+        Mistake(
+            "both repeated",
+            "row and column run on together: each row must meet each column once",
+            lambda rows, cols: rows.repeat(len(cols), 1) + cols.repeat(len(rows), 1),
+        ),
+        Mistake(
+            "multiplied",
+            "the two vectors are multiplied: they should be added",
+            lambda rows, cols: (rows[:, None] * cols[None]).flatten(0, 1),
+        ),
+        Mistake(
+            "halved",
+            "the mean of two vectors is not their sum",
+            lambda rows, cols: _grid_of(rows, cols) / 2,
+        ),
+        Mistake(
+            "rows only",
+            "col_table has no part: patches of one row cannot be told apart",
+            lambda rows, cols: rows.repeat_interleave(len(cols), 0),
+        ),
+        Mistake(
+            "columns only",
+            "row_table has no part: patches of one column cannot be told apart",
+            lambda rows, cols: cols.repeat(len(rows), 1),
+        ),
+        Mistake(
+            "joined, not added",
+            "the two vectors were joined: each patch has 2e numbers. They are added",
+            lambda rows, cols: torch.cat(
+                [rows.repeat_interleave(len(cols), 0), cols.repeat(len(rows), 1)], 1
+            ),
+        ),
+        Mistake(
+            "still a grid",
+            "the result is (rows, cols, e): a table of positions has one row for each "
+            "patch",
+            lambda rows, cols: rows[:, None] + cols[None],
+        ),
+    ),
+    questions=(_which_part,),
+)
+
+
+def _mapped(tokens: Tensor) -> Tensor:
+    return tokens @ drawn(tokens.shape[-1], tokens.shape[-1], seed=13).to(tokens.dtype)
+
+
+def _attended(tokens: Tensor) -> Tensor:
+    return (_mapped(tokens) @ tokens.mT).softmax(dim=-1) @ tokens
+
+
+def _ring(tokens: Tensor) -> Tensor:
+    """Mix each token with its two neighbours, the last with the first."""
+    return tokens + (tokens.roll(1, 1) + tokens.roll(-1, 1)) / 2
+
+
+def _with_places(tokens: Tensor) -> Tensor:
+    places = torch.arange(tokens.shape[1], dtype=tokens.dtype)
+    return tokens + 0.1 * places[:, None]
+
+
+is_equivariant = telling(
+    "is_equivariant",
+    "layer",
+    (
+        Candidate("a linear map of each token", _mapped, True),
+        Candidate("attention without positions", _attended, True),
+        Candidate(
+            "the mean of all tokens, given to each",
+            lambda x: x.mean(dim=1, keepdim=True).expand_as(x),
+            True,
+        ),
+        Candidate("a softmax over the tokens", lambda x: x.softmax(dim=1), True),
+        Candidate("a layer that returns zeros", torch.zeros_like, True),
+        Candidate(
+            "a linear map with positions added first",
+            lambda x: _mapped(_with_places(x)),
+            False,
+        ),
+        Candidate(
+            "attention with positions", lambda x: _attended(_with_places(x)), False
+        ),
+        Candidate("each token with its neighbours on a ring", _ring, False),
+        Candidate("sums over the tokens so far", lambda x: x.cumsum(dim=1), False),
+        Candidate("tokens in reverse order", lambda x: x.flip(1), False),
+        Candidate("tokens less the first one", lambda x: x - x[:, :1], False),
+        Candidate(
+            "tokens sorted feature by feature", lambda x: x.sort(dim=1)[0], False
+        ),
+        Candidate(
+            "a map that leaves the last token as it is",
+            lambda x: torch.cat([_mapped(x[:, :-1]), x[:, -1:]], 1),
+            False,
+        ),
+    ),
 )

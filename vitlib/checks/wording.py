@@ -15,6 +15,9 @@ from vitlib.checks.comparing import differing
 from vitlib.checks.running import Outcome
 from vitlib.vit import ViTConfig
 
+# What a student's copy raises where nothing is written yet.
+YOUR_TURN = "your turn"
+
 # Code that is not the student's.
 _LIBRARIES = tuple(
     os.path.join(folder, "")
@@ -103,6 +106,12 @@ def crashed(error: BaseException) -> Finding:
     text = (str(error).strip().splitlines() or [""])[0]
     text = "" if text == "None" else text
     said = f"it raised {type(error).__name__}{place}{f': {text}' if text else ''}"
+    if isinstance(error, NotImplementedError) and text == YOUR_TURN:
+        return Finding(
+            "not written",
+            "your turn: write your code in the place of the line that says so, and run "
+            "its cell",
+        )
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return Finding("crash", f"{said}: a function returns, it does not end Python")
     if isinstance(error, RecursionError):
