@@ -24,6 +24,7 @@ ENGINE = {
     "checks.building",
     "checks.comparing",
     "checks.judging",
+    "checks.measuring",
     "checks.questions",
     "checks.wording",
 }
@@ -74,6 +75,7 @@ MAY_IMPORT = {
     "checks.wording": {"checks.comparing", "checks.running", "vit"},
     "checks.judging": {"checks.comparing", "checks.running", "checks.wording"},
     "checks.building": {"checks.judging", "checks.wording"},
+    "checks.measuring": {"checks.judging", "checks.wording"},
     "checks.questions": {"checks.comparing", "checks.judging", "checks.wording"},
     # Each checks what its chapter builds, and shares what was built before.
     "checks.patches": ENGINE | {"patches"},
