@@ -594,6 +594,20 @@ class Value_dropped(Gated):
         return self.fc2(F.silu(self.fc1(tokens)[..., : self.hidden]))
 
 
+@wrong(GatedMLP, "half unused")
+class Gate_by_itself(Gated):
+    def forward(self, tokens):
+        gate, _ = self.fc1(tokens).chunk(2, dim=-1)
+        return self.fc2(F.silu(gate) * gate)
+
+
+@wrong(GatedMLP, "not proportional")
+class Value_through_tanh(Gated):
+    def forward(self, tokens):
+        gate, value = self.fc1(tokens).chunk(2, dim=-1)
+        return self.fc2(F.silu(gate) * value.tanh())
+
+
 @wrong(GatedMLP, "halves woven")
 class Every_second(Gated):
     def forward(self, tokens):
@@ -713,3 +727,29 @@ def one_for_each_token(inputs, outputs, new_inputs, new_outputs):
     weight = torch.linalg.lstsq(with_ones(inputs), outputs).solution
     gap = (new_outputs - with_ones(new_inputs) @ weight) ** 2
     return 1 - gap.sum(1) / ((new_outputs - new_outputs.mean(0)) ** 2).sum(1)
+
+
+@wrong(linear_share, "new tokens centred")
+def means_taken_anew(inputs, outputs, new_inputs, new_outputs):
+    weight = torch.linalg.pinv(inputs - inputs.mean(0)) @ (outputs - outputs.mean(0))
+    guess = (new_inputs - new_inputs.mean(0)) @ weight + new_outputs.mean(0)
+    return explained(new_outputs, guess)
+
+
+@wrong(linear_share, "the share")
+def mean_over_unbiased_variance(inputs, outputs, new_inputs, new_outputs):
+    weight = torch.linalg.lstsq(with_ones(inputs), outputs).solution
+    gap = new_outputs - with_ones(new_inputs) @ weight
+    return 1 - gap.square().mean() / new_outputs.var(dim=0).mean()
+
+
+@wrong(linear_share, "the fit")
+def weights_kept_small(inputs, outputs, new_inputs, new_outputs):
+    table = with_ones(inputs)
+    gram = table.T @ table
+    residual = outputs - table @ torch.linalg.lstsq(table, outputs).solution
+    strength = residual.square().sum()
+    weight = torch.linalg.solve(
+        gram + strength * torch.eye(len(gram)), table.T @ outputs
+    )
+    return explained(new_outputs, with_ones(new_inputs) @ weight)

@@ -617,7 +617,7 @@ def pairs_times_length(grid_size, window, embed_dim):
     return grid_size[0] * grid_size[1] * window**2 * embed_dim
 
 
-@wrong(window_flops, "how it grows")
+@wrong(window_flops, "square grids only")
 def square_grids_only(grid_size, window, embed_dim):
     return 4 * grid_size[0] ** 2 * window**2 * embed_dim
 
@@ -695,6 +695,28 @@ class Mean_of_all(Registers_last):
 class Last_token_read(Registers_last):
     def score(self, x):
         return self.head(self.norm(x)[:, -1])
+
+
+@wrong(RegisterViT, "mean of the patches")
+class Patches_averaged(Registers_last):
+    def score(self, x):
+        n = self.pos_embed.shape[1]
+        return self.head(self.norm(x[:, 1:n].mean(dim=1)))
+
+
+@wrong(RegisterViT, "class token without a position")
+class Positions_of_patches_alone(Registered):
+    def enter(self, x):
+        cls = self.cls_token.expand(len(x), -1, -1)
+        return torch.cat([cls, self.rows(x), x + self.pos_embed[:, 1:]], dim=1)
+
+
+@wrong(RegisterViT, "registers without effect")
+class Registers_shut_out(Registers_last):
+    def encode(self, x):
+        n = self.pos_embed.shape[1]
+        rest = x[:, n:]
+        return torch.cat([super().encode(x[:, :n]) * 2, rest], dim=1)
 
 
 @wrong(RegisterViT, "registers left out")
@@ -815,7 +837,7 @@ def changes_alone(model, images):
     return True
 
 
-@wrong(uses_every_parameter, "right model refused")
+@wrong(uses_every_parameter, "always no")
 def every_number(model, images):
     model = shaken(model)
     model.head.bias.requires_grad_(False)

@@ -722,8 +722,8 @@ def _which_side(probe: Probe) -> Finding | None:
             if alone is not None and not close(alone[:, -1], bias):
                 return Finding(
                     "bias",
-                    f"the weight is right, the bias is not: with {name} = 0 nothing "
-                    "comes to the old bias, and yours is another one",
+                    f"the weight is right, the bias is not: with a {name} of zeros the "
+                    "bias must stay as it was, and yours changes",
                 )
         return Finding(
             "bias",
@@ -940,7 +940,12 @@ blocks_are_independent = Decision(
     cases=tuple(Case(stack.what, (stack,)) for stack in _STACKS),
     mistakes=(
         Mistake("always yes", "it says True of every stack", lambda blocks: True),
-        Mistake("always no", "it says False of every stack", lambda blocks: False),
+        Mistake(
+            "always no",
+            "it says False of every stack, of right ones too: is a block compared with "
+            "itself, or are numbers compared that are equal by design?",
+            lambda blocks: False,
+        ),
     ),
     questions=(fooled,),
 )

@@ -59,6 +59,12 @@ class Measure(Judge):
         The book's page on the checkers.
     """
 
+    def call(self, answer: Callable, *given: object) -> object:
+        """Return what was measured, a plain number as a tensor."""
+        value = answer(*given)
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        return torch.tensor(float(value)) if plain else value
+
     def leaves(self, answer: Callable, given: tuple) -> tuple[Callable, dict]:
         """Return a call without arguments, and no tensors that it starts from."""
         return lambda: answer(*given), {}

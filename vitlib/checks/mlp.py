@@ -1,5 +1,6 @@
 """Checks of what chapter 06 builds: GELU, and the two-layer network."""
 
+import dataclasses
 import math
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 import vitlib.mlp as library
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.comparing import close
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.measuring import Decision, Measure, Subject, fooled, truth
 from vitlib.checks.questions import (
@@ -546,6 +548,36 @@ def _mixes(function):
     return type("GatedMLP", (_GatedMLP,), {"mix": mix})
 
 
+def _each_half(probe: Probe) -> Finding | None:
+    """Ask whether both halves act, and how the second one does."""
+    build, tokens = probe.given
+    hidden = build.sizes["hidden_dim"]
+    shift = torch.linspace(1, 2, hidden)
+    for half, name in enumerate(("first", "second")):
+        bias = build.weights["fc1.bias"].clone()
+        bias[half * hidden : (half + 1) * hidden] += shift
+        weights = build.weights | {"fc1.bias": bias}
+        other = probe.run(dataclasses.replace(build, weights=weights), tokens)
+        if other is not None and close(other, probe.got):
+            return Finding(
+                "half unused",
+                f"the {name} half of what fc1 returns has no effect on the result",
+            )
+    weights = dict(build.weights)
+    for name in ("fc1.weight", "fc1.bias"):
+        weights[name] = weights[name].clone()
+        weights[name][hidden:] *= 2
+    twice = probe.run(dataclasses.replace(build, weights=weights), tokens)
+    bias = build.weights["fc2.bias"]
+    if twice is not None and not close(twice - bias, 2 * (probe.got - bias)):
+        return Finding(
+            "not proportional",
+            "with the second half doubled, what enters fc2 is not doubled: a gate "
+            "decides how much of a value passes",
+        )
+    return None
+
+
 def _gated(b: int, n: int, e: int, hidden: int) -> tuple:
     weights = drawn_weights(lambda: _GatedMLP(e, hidden), seed=e)
     sizes = {"embed_dim": e, "hidden_dim": hidden}
@@ -624,6 +656,7 @@ GatedMLP = ClassJudge(
         each_image_alone(1),
         each_token_alone(1),
         any_order_of_tokens(1),
+        _each_half,
     ),
     narrowing=(_FIRST_OR_SECOND,),
     hints={
@@ -655,6 +688,13 @@ def _linear_share(inputs, outputs, new_inputs, new_outputs):
     return _share(new_outputs, _fitted(inputs, outputs, new_inputs))
 
 
+def _centred_anew(inputs, outputs, new_inputs, new_outputs):
+    inputs, outputs, new, wanted = (
+        x - x.mean(dim=0) for x in (inputs, outputs, new_inputs, new_outputs)
+    )
+    return _share(wanted, _fitted(inputs, outputs, new, bias=False))
+
+
 def _mean_of_shares(inputs, outputs, new_inputs, new_outputs):
     guessed = _fitted(inputs, outputs, new_inputs)
     pairs = zip(new_outputs.mT, guessed.mT, strict=True)
@@ -681,7 +721,21 @@ def _about_share(probe: Probe) -> Finding | None:
             f"of a linear map with a bias it says {moved:.3g}, and it must be 1: can "
             "your fit add a constant?",
         )
-    return None
+    # The fit is exact, so what is left has to do with the share alone.
+    given = x[:20], x[:20] @ weight, x[20:], drawn(20, 2, seed=3)
+    share, wanted = probe.run(*given), probe.right(*given)
+    if share is not None and abs(share - wanted) > 1e-3 * max(1, abs(wanted)):
+        return Finding(
+            "the share",
+            "where the fit is exact and only the new outputs are not linear, it says "
+            f"{share:.4g} and should say {wanted:.4g}: the fit may be right, look at "
+            "the share. What is squared, what is subtracted, what is added up?",
+        )
+    return Finding(
+        "the fit",
+        "right where a linear map fits exactly, wrong where it cannot: what does your "
+        "fit make as small as possible, and on which tokens?",
+    )
 
 
 def _pairs_of(function, few: int, many: int, e: int) -> tuple:
@@ -696,7 +750,7 @@ linear_share = Measure(
     oracle=_linear_share,
     cases=(
         Case("x to 2x + 1", _pairs_of(lambda x: 2 * x + 1, 4, 3, 1)),
-        Case("an absolute value", _pairs_of(lambda x: x.abs() + 0.5 * x, 30, 20, 1)),
+        Case("an absolute value", _pairs_of(lambda x: x.abs() + 0.5 * x, 5, 4, 1)),
         Case(
             "a GELU",
             _pairs_of(lambda x: F.gelu(x @ drawn(3, 4) + 1), 30, 25, 3),
@@ -723,6 +777,12 @@ linear_share = Measure(
             "no bias",
             "the fit cannot add a constant: a linear layer has a bias",
             lambda x, y, new_x, new_y: _share(new_y, _fitted(x, y, new_x, bias=False)),
+        ),
+        Mistake(
+            "new tokens centred",
+            "the new tokens are centred by their own mean: a map that was fitted does "
+            "not know it, and must take the mean of the tokens of the fit",
+            _centred_anew,
         ),
         Mistake(
             "what is left",

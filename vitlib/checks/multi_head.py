@@ -903,7 +903,12 @@ heads_stay_apart = Decision(
     cases=tuple(Case(subject.what, (subject,)) for subject in _SUBJECTS),
     mistakes=(
         Mistake("always yes", "it says True of everything", lambda gather: True),
-        Mistake("always no", "it says False of everything", lambda gather: False),
+        Mistake(
+            "always no",
+            "it says False of everything, of right functions too: is the head that you "
+            "changed among those that you compare?",
+            lambda gather: False,
+        ),
     ),
     questions=(fooled,),
 )

@@ -752,29 +752,17 @@ def _window_flops(grid_size, window, embed_dim):
 
 
 def _about_windows(probe: Probe) -> Finding | None:
-    """Ask how the count grows."""
-    (rows, cols), window, e = probe.given
-    if probe.got.ndim or probe.got == 0:
+    """Say by how much the count is off."""
+    (rows, cols), window, _ = probe.given
+    # Where these are equal, or 1, a mistake can hide.
+    if window == 1 or (rows, cols) == (window, window):
         return None
-    for what, given, factor in (
-        ("tokens twice as long", ((rows, cols), window, 2 * e), 2),
-        ("twice as many rows of patches", ((2 * rows, cols), window, e), 2),
-        ("windows of twice the side", ((rows, cols), 2 * window, e), 4),
-    ):
-        grown = probe.run(*given)
-        if grown is None or grown.ndim:
-            return None
-        times = grown.item() / probe.got.item()
-        if abs(times - factor) > 1e-6:
-            return Finding(
-                "how it grows",
-                f"with {what} it grows {times:.3g} times, and it should grow {factor} "
-                "times: how many pairs does one token have?",
-            )
+    times = (probe.got / probe.expected).item()
     return Finding(
         "count",
-        f"it grows as it should, and is {probe.got / probe.expected:.4g} times what it "
-        "should be",
+        f"with {rows} by {cols} patches and windows of {window} by {window} it is "
+        f"{times:.4g} times what it should be: how many tokens does a token meet, and "
+        "how many operations is that?",
     )
 
 
@@ -817,6 +805,11 @@ window_flops = Judge(
             "this is a quarter: there are two products, and a multiply and an add are "
             "two operations",
             lambda *given: _window_flops(*given) // 4,
+        ),
+        Mistake(
+            "square grids only",
+            "right for as many rows as columns: the grid is taken for a square",
+            lambda grid, window, e: 4 * grid[0] ** 2 * window**2 * e,
         ),
         Mistake(
             "windows counted twice",
@@ -887,7 +880,8 @@ def _register_case(b: int, registers: int, **options) -> tuple:
 def _registers_count(probe: Probe) -> Finding | None:
     """Ask whether the registers change anything."""
     build, images = probe.given
-    weights = build.weights | {"registers": 3 * build.weights["registers"] + 1}
+    # Not a multiple, nor a shift: a norm takes both away.
+    weights = build.weights | {"registers": build.weights["registers"].flip(2)}
     other = probe.run(dataclasses.replace(build, weights=weights), images)
     if other is None or not torch.allclose(other, probe.got, atol=1e-5):
         return None
@@ -933,6 +927,28 @@ RegisterViT = ClassJudge(
             "the head reads the mean of all tokens, registers too: it reads the class "
             "token",
             _with_registers(score=lambda self, x: self.head(self.norm(x.mean(dim=1)))),
+        ),
+        Mistake(
+            "mean of the patches",
+            "the head reads the mean of the patches: here it reads the class token",
+            _with_registers(
+                score=lambda self, x: self.head(
+                    self.norm(x[:, 1 : -self.registers.shape[1]].mean(dim=1))
+                )
+            ),
+        ),
+        Mistake(
+            "class token without a position",
+            "the class token gets no position: row 0 of the table is left over",
+            _with_registers(
+                enter=lambda self, x: torch.cat(
+                    [
+                        prepend_cls_token(x + self.pos_embed[:, 1:], self.cls_token),
+                        self.joining(x),
+                    ],
+                    dim=1,
+                )
+            ),
         ),
         Mistake(
             "positions for registers",
@@ -1118,7 +1134,10 @@ uses_every_parameter = Decision(
             "always yes", "it says True of every model", lambda model, images: True
         ),
         Mistake(
-            "always no", "it says False of every model", lambda model, images: False
+            "always no",
+            "it says False of every model, of right ones too: do you ask that every "
+            "single number has a gradient, or look before any was taken?",
+            lambda model, images: False,
         ),
     ),
     questions=(fooled,),
