@@ -25,6 +25,7 @@ ENGINE = {
     "checks.building",
     "checks.comparing",
     "checks.judging",
+    "checks.measuring",
     "checks.questions",
     "checks.telling",
     "checks.wording",
@@ -77,6 +78,7 @@ MAY_IMPORT = {
     "checks.wording": {"checks.comparing", "checks.running", "vit"},
     "checks.judging": {"checks.comparing", "checks.running", "checks.wording"},
     "checks.building": {"checks.judging", "checks.wording"},
+    "checks.measuring": {"checks.judging", "checks.wording"},
     "checks.questions": {"checks.comparing", "checks.judging", "checks.wording"},
     "checks.telling": {"checks.judging", "checks.wording"},
     # Each checks what its chapter builds, and shares what was built before.
