@@ -25,6 +25,7 @@ ENGINE = {
     "checks.comparing",
     "checks.judging",
     "checks.questions",
+    "checks.reading",
     "checks.wording",
 }
 
@@ -75,6 +76,7 @@ MAY_IMPORT = {
     "checks.judging": {"checks.comparing", "checks.running", "checks.wording"},
     "checks.building": {"checks.judging", "checks.wording"},
     "checks.questions": {"checks.comparing", "checks.judging", "checks.wording"},
+    "checks.reading": {"checks.judging", "checks.wording"},
     # Each checks what its chapter builds, and shares what was built before.
     "checks.patches": ENGINE | {"patches"},
     "checks.cls_token": ENGINE | {"cls_token"},
@@ -84,6 +86,9 @@ MAY_IMPORT = {
     "checks.multi_head": ENGINE | {"attention", "checks.attention", "multi_head"},
     "checks.encoder": ENGINE | {"checks.attention", "encoder", "mlp", "multi_head"},
     "checks.vit": ENGINE | {"cls_token", "patches", "vit"},
+    "checks.checkpoints": ENGINE,
+    "checks.train": ENGINE | {"vit"},
+    "checks.transfer": ENGINE | {"vit"},
 }
 
 SIGNATURES = {

@@ -9,22 +9,28 @@ check prints what it found and returns a `Verdict`, true if the answer is right.
 
 from vitlib.checks import (
     attention,
+    checkpoints,
     cls_token,
     encoder,
     mlp,
     multi_head,
     patches,
     positions,
+    train,
+    transfer,
     vit,
 )
 
 __all__ = [
     "attention",
+    "checkpoints",
     "cls_token",
     "encoder",
     "mlp",
     "multi_head",
     "patches",
     "positions",
+    "train",
+    "transfer",
     "vit",
 ]
