@@ -165,7 +165,9 @@ def _stranger(depth: int) -> Given:
         numbers = torch.arange(1.0, sum(counts) + 1).split(counts)
         return dict(zip(names, numbers, strict=True))
 
-    return Given(f"the state dict of {depth} layers", make, casts=False)
+    return Given(
+        f"a stranger's state dict, {depth} layer{'s' * (depth > 1)}", make, casts=False
+    )
 
 
 rename = ReadJudge(
@@ -281,7 +283,7 @@ def _fold_case(what: str, e: int, c: int, p: int, q: int) -> Case:
 fold_pixels = ReadJudge(
     task="fold_pixels",
     arguments=("weight", "bias", "mean", "std"),
-    axes="e c*p1*p2+1",
+    axes="e weights_then_bias",
     oracle=_fold,
     cases=(
         _fold_case("grey patches of one pixel", 2, 1, 1, 1),
@@ -438,10 +440,10 @@ find_eps = ReadJudge(
     axes="",
     oracle=_seen_eps,
     cases=(
-        Case("an eps of 1e-3", (_norm(4, 1e-3, 1), 4)),
-        Case("the eps of timm", (_norm(5, 1e-6, 2), 5)),
-        Case("the eps of nn.LayerNorm", (_norm(7, 1e-5, 3), 7)),
-        Case("the eps of transformers", (_norm(6, 1e-12, 4), 6)),
+        Case("an eps of 1e-3 (log10: -3)", (_norm(4, 1e-3, 1), 4)),
+        Case("an eps of 1e-6 (log10: -6)", (_norm(5, 1e-6, 2), 5)),
+        Case("an eps of 1e-5 (log10: -5)", (_norm(7, 1e-5, 3), 7)),
+        Case("an eps of 1e-12 (log10: -12)", (_norm(6, 1e-12, 4), 6)),
     ),
     mistakes=(
         Mistake(
@@ -635,8 +637,8 @@ is_faithful = ReadJudge(
     mistakes=(
         Mistake(
             "always True",
-            "it says True to every converter, wrong ones too: that names and shapes fit "
-            "says nothing of what the numbers mean",
+            "it says True to every converter, wrong ones too: that names and shapes "
+            "fit says nothing of what the numbers mean",
             lambda convert: True,
         ),
         Mistake(

@@ -52,7 +52,7 @@ def _fall(step: int, num_steps: int, length: int) -> float:
 
 def _which_stretch(probe: Probe) -> Finding | None:
     """Ask in which part of the curve the first wrong rate lies."""
-    _, num_steps, _, warmup, cooldown = probe.given
+    _, num_steps, lr, warmup, cooldown = probe.given
     if probe.got.shape != probe.expected.shape:
         return None
     wrong = ~torch.isclose(probe.got, probe.expected, rtol=1e-4, atol=1e-7)
@@ -69,8 +69,8 @@ def _which_stretch(probe: Probe) -> Finding | None:
     return Finding(
         part,
         f"wrong in the {part}: of {num_steps} steps, {warmup} of them warm-up and "
-        f"{cooldown} cool-down, step {step} gets {probe.got[step]:.4g}. Count with "
-        "your fingers which share of the rate it should have",
+        f"{cooldown} cool-down, step {step} gets {probe.got[step]:.4g} of a rate "
+        f"of {lr:g}. Write down the shares of all steps: which one should it have?",
     )
 
 
@@ -474,7 +474,7 @@ def _training(what: str, *sizes: int, c: int, e: int, classes: int, lr: float) -
 one_epoch = ReadJudge(
     task="one_epoch",
     arguments=("model", "batches", "lr"),
-    axes="weight",
+    axes="weights_then_loss",
     oracle=_epoch(),
     cases=(
         _training("one batch", 2, c=3, e=2, classes=2, lr=0.5),
@@ -545,8 +545,8 @@ def _read_gradient(value: object, model: nn.Module, images, labels, size) -> Ten
         raise Unfit(
             Finding(
                 "no gradient left",
-                "afterwards a parameter's .grad is None: the optimizer that comes next "
-                "finds nothing",
+                f"with {len(images)} images and room for {size}, a parameter's .grad "
+                "is None afterwards: the optimizer that comes next finds nothing",
             )
         )
     return torch.cat([gradient.flatten() for gradient in gradients])

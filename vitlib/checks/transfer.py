@@ -114,7 +114,7 @@ def _names(what: str, e: int, old: str, new: str) -> Case:
 head_for = ReadJudge(
     task="head_for",
     arguments=("weight", "bias", "old_names", "new_names"),
-    axes="class e+1",
+    axes="class weights_then_bias",
     oracle=_head,
     cases=(
         _names("one known, one new class", 2, "cat dog", "dog lamp"),
@@ -577,7 +577,8 @@ def _which_loss(probe: Probe) -> Finding | None:
 
 def _bodies(what: str, change: Callable, count: int, e: int, classes: int) -> Case:
     labels = torch.arange(count) * 7 // 2 % classes
-    centres = 3 * drawn(classes, e, seed=classes)
+    # So near that the old head is not always right.
+    centres = drawn(classes, e, seed=classes)
     before = centres[labels] + drawn(count, e, seed=11)
     # Scores fall with the distance to the centre of a class.
     head = torch.cat([centres, -centres.square().sum(1, keepdim=True) / 2], dim=1).T
