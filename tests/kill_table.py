@@ -21,6 +21,9 @@ TITLES = {
     "mlp": "06 The MLP",
     "encoder": "07 The encoder block",
     "vit": "08 The whole model",
+    "checkpoints": "09 Checkpoints",
+    "train": "10 Train",
+    "transfer": "11 Transfer",
 }
 INTRODUCTION = """\
 # The kill table

@@ -28,6 +28,7 @@ ENGINE = {
     "checks.measuring",
     "checks.questions",
     "checks.telling",
+    "checks.reading",
     "checks.wording",
 }
 
@@ -81,6 +82,7 @@ MAY_IMPORT = {
     "checks.measuring": {"checks.judging", "checks.wording"},
     "checks.questions": {"checks.comparing", "checks.judging", "checks.wording"},
     "checks.telling": {"checks.judging", "checks.wording"},
+    "checks.reading": {"checks.judging", "checks.wording"},
     # Each checks what its chapter builds, and shares what was built before.
     "checks.patches": ENGINE | {"patches"},
     "checks.cls_token": ENGINE | {"cls_token"},
@@ -90,6 +92,9 @@ MAY_IMPORT = {
     "checks.multi_head": ENGINE | {"attention", "checks.attention", "multi_head"},
     "checks.encoder": ENGINE | {"checks.attention", "encoder", "mlp", "multi_head"},
     "checks.vit": ENGINE | {"cls_token", "patches", "vit"},
+    "checks.checkpoints": ENGINE,
+    "checks.train": ENGINE | {"vit"},
+    "checks.transfer": ENGINE | {"vit"},
 }
 
 SIGNATURES = {

@@ -2,12 +2,15 @@
 
 from mutants import (  # noqa: F401
     attention,
+    checkpoints,
     cls_token,
     encoder,
     mlp,
     multi_head,
     patches,
     positions,
+    train,
+    transfer,
     vit,
 )
 from mutants.answers import ANSWERS

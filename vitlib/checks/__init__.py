@@ -10,18 +10,22 @@ says how far a guess was from the answer.
 
 from vitlib.checks import (
     attention,
+    checkpoints,
     cls_token,
     encoder,
     mlp,
     multi_head,
     patches,
     positions,
+    train,
+    transfer,
     vit,
 )
 from vitlib.checks.guessing import score
 
 __all__ = [
     "attention",
+    "checkpoints",
     "cls_token",
     "encoder",
     "mlp",
@@ -29,5 +33,7 @@ __all__ = [
     "patches",
     "positions",
     "score",
+    "train",
+    "transfer",
     "vit",
 ]
