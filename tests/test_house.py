@@ -84,6 +84,10 @@ MAY_IMPORT = {
     "checks.multi_head": ENGINE | {"attention", "checks.attention", "multi_head"},
     "checks.encoder": ENGINE | {"checks.attention", "encoder", "mlp", "multi_head"},
     "checks.vit": ENGINE | {"cls_token", "patches", "vit"},
+    "checks.vit_vs_cnn": ENGINE | {"vit"},
+    "checks.interpret": ENGINE | {"interpret"},
+    "checks.resolution": ENGINE | {"positions"},
+    "checks.capstone": ENGINE | {"data", "encoder", "patches"},
 }
 
 SIGNATURES = {

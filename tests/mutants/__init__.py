@@ -2,13 +2,17 @@
 
 from mutants import (  # noqa: F401
     attention,
+    capstone,
     cls_token,
     encoder,
+    interpret,
     mlp,
     multi_head,
     patches,
     positions,
+    resolution,
     vit,
+    vit_vs_cnn,
 )
 from mutants.answers import ANSWERS
 

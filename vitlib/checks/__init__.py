@@ -9,22 +9,30 @@ check prints what it found and returns a `Verdict`, true if the answer is right.
 
 from vitlib.checks import (
     attention,
+    capstone,
     cls_token,
     encoder,
+    interpret,
     mlp,
     multi_head,
     patches,
     positions,
+    resolution,
     vit,
+    vit_vs_cnn,
 )
 
 __all__ = [
     "attention",
+    "capstone",
     "cls_token",
     "encoder",
+    "interpret",
     "mlp",
     "multi_head",
     "patches",
     "positions",
+    "resolution",
     "vit",
+    "vit_vs_cnn",
 ]
