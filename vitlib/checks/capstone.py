@@ -255,11 +255,6 @@ ViT = ClassJudge(
             _vit(score=lambda self, x: self.head(x.mean(dim=1))),
         ),
         Mistake(
-            "sum, not mean",
-            "the tokens are added: a norm behind hides it almost, but not its eps",
-            _vit(score=lambda self, x: self.head(self.norm(x.sum(dim=1)))),
-        ),
-        Mistake(
             "largest, not mean",
             "the largest number of each feature is taken: take the mean of the tokens",
             _vit(score=lambda self, x: self.head(self.norm(x.amax(dim=1)))),
@@ -487,7 +482,7 @@ accuracy = _NetworkJudge(
     oracle=_accuracy,
     cases=tuple(
         Case(f"{size} images", (_Small().train(), *_batches(1, size, seed)[0]))
-        for size, seed in ((4, 3), (7, 4), (40, 5), (1, 6))
+        for size, seed in ((4, 3), (7, 4), (40, 5))
     ),
     mistakes=(
         Mistake(
@@ -615,6 +610,6 @@ solve = Judge(
         Case("the control without positions", (_RELATION, 0, False)),
     ),
     questions=(_about_answers,),
-    seconds=60.0,
+    seconds=120.0,
     dtypes=(),
 )
