@@ -178,7 +178,9 @@ class Sum_over_count(Model):
     def forward(self, images):
         x = self.encoded(images)
         mean = torch.einsum("bne->be", x) / x.shape[1]
-        mean = F.layer_norm(mean, mean.shape[1:], self.norm.weight, self.norm.bias, 1e-6)
+        mean = F.layer_norm(
+            mean, mean.shape[1:], self.norm.weight, self.norm.bias, 1e-6
+        )
         return mean @ self.head.weight.T + self.head.bias
 
 
@@ -434,6 +436,19 @@ def default_rate(network, batches, lr):
     return plain_loop(network, batches, 0.001)
 
 
+@wrong(fit, "loss behind the step")
+def measured_after_the_step(network, batches, lr):
+    network.train()
+    optimizer, losses = torch.optim.AdamW(network.parameters(), lr), []
+    for images, labels in batches:
+        loss = F.cross_entropy(network(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(F.cross_entropy(network(images), labels).item())
+    return torch.tensor(losses)
+
+
 @wrong(fit, "steps")
 def only_the_last_layer(network, batches, lr):
     network.train()
@@ -619,9 +634,7 @@ def never_trained(relation, seed, positions):
 
 @wrong(solve, "at chance")
 def labels_of_other_images(relation, seed, positions):
-    other = type(relation)(
-        relation.images, relation.labels.roll(1), relation.unseen
-    )
+    other = type(relation)(relation.images, relation.labels.roll(1), relation.unseen)
     return most_alike_image(other, seed, positions)
 
 

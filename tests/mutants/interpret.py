@@ -218,6 +218,11 @@ def weights_of_the_first_block(attention, head_weights):
     return multiplied(halved(tables_of(attention, shares)))
 
 
+@wrong(weighted_rollout, "what a token keeps")
+def mean_over_the_blocks(attention, head_weights):
+    return tables_of(attention, shares_of(head_weights)).mean(dim=0)
+
+
 @wrong(weighted_rollout, "shape")
 def class_row_alone(attention, head_weights):
     return one_block_after_the_other(attention, head_weights)[:, 0, 1:]

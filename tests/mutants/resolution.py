@@ -48,9 +48,11 @@ def by_a_convolution(image_size, patch_size, stride):
 
 @wrong(count_tokens, "stride ignored")
 def as_without_overlap(image_size, patch_size, stride):
-    return image_size[0] * image_size[1] // patch_size**2 + 1 if (
-        image_size[0] % patch_size == image_size[1] % patch_size == 0
-    ) else (image_size[0] // patch_size) * (image_size[1] // patch_size) + 1
+    return (
+        image_size[0] * image_size[1] // patch_size**2 + 1
+        if (image_size[0] % patch_size == image_size[1] % patch_size == 0)
+        else (image_size[0] // patch_size) * (image_size[1] // patch_size) + 1
+    )
 
 
 @wrong(count_tokens, "patch ignored")
@@ -148,9 +150,20 @@ def from_the_top_left(pos_embed, grid_size, corner, size):
     return cut_from_the_grid(pos_embed, grid_size, (0, 0), size)
 
 
+@wrong(crop_positions, "size read as a corner")
+def loops_from_corner_to_size(pos_embed, grid_size, corner, size):
+    first, rest = parted(pos_embed, grid_size)
+    pieces = [first]
+    for row in range(corner[0], size[0]):
+        for col in range(corner[1], size[1]):
+            place = row * grid_size[1] + col
+            pieces.append(rest[:, place : place + 1])
+    return torch.cat(pieces, dim=1)
+
+
 @wrong(crop_positions, "class row lost")
 def patches_alone(pos_embed, grid_size, corner, size):
-    first, rest = parted(pos_embed, grid_size)
+    _, rest = parted(pos_embed, grid_size)
     return cut_from_the_grid(rest, grid_size, corner, size)
 
 
@@ -321,9 +334,7 @@ def part_by_part(budget, tokens, patch_pixels, embed_dim, depth):
 @right(images_for)
 def in_one_line(budget, tokens, patch_pixels, embed_dim, depth):
     block = 24 * tokens * embed_dim**2 + 4 * tokens**2 * embed_dim
-    return budget // (
-        6 * (tokens - 1) * patch_pixels * embed_dim + 3 * depth * block
-    )
+    return budget // (6 * (tokens - 1) * patch_pixels * embed_dim + 3 * depth * block)
 
 
 @right(images_for)

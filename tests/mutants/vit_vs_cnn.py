@@ -110,6 +110,14 @@ def only_the_jump(layers):
     return math.prod(s for _, s in layers)
 
 
+@wrong(receptive_field, "strides")
+def own_stride_alone(layers):
+    total = layers[0][0]
+    for k, s in layers[1:]:
+        total += (k - 1) * s
+    return total
+
+
 @wrong(receptive_field, "type")
 def prints_and_forgets(layers):
     print(from_the_end(layers))
@@ -237,6 +245,11 @@ def columns_rolled(weights, grid):
     tail = table[:, first:].unflatten(1, grid).roll(1, 2).flatten(1, 2)
     kernel = weights["patch_embed.proj.weight"].flip(3)
     return with_parts(weights, kernel, torch.cat([table[:, :first], tail], dim=1))
+
+
+@wrong(mirrored, "other weights")
+def every_last_axis(weights, grid):
+    return {name: value.flip(-1) for name, value in weights.items()}
 
 
 @wrong(mirrored, "in place")

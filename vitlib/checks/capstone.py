@@ -377,6 +377,19 @@ def _fit(
     return torch.stack(losses)
 
 
+def _fit_late(network, batches, lr):
+    """Note each loss behind its step."""
+    losses = []
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
+    for images, labels in batches:
+        optimizer.zero_grad()
+        F.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+        losses.append(F.cross_entropy(network(images), labels).detach())
+    return torch.stack(losses)
+
+
 def _about_losses(probe: Probe) -> Finding | None:
     """Ask which is the first loss that is wrong."""
     if probe.got.shape != probe.expected.shape:
@@ -453,6 +466,12 @@ fit = _NetworkJudge(
             "Adam",
             "nearly: these are steps of Adam, without the W",
             lambda *given: _fit(*given, optimizer=torch.optim.Adam),
+        ),
+        Mistake(
+            "loss behind the step",
+            "each loss is measured again behind its step: the loss of a step is the "
+            "one that its gradients come from",
+            _fit_late,
         ),
         Mistake(
             "lr ignored",

@@ -108,9 +108,7 @@ attention_entropy = Judge(
         Mistake(
             "share of the most",
             "this is the share of the largest possible entropy: bits are asked for",
-            lambda a: (
-                _attention_entropy(a) / math.log2(a.shape[-1])
-            ),
+            lambda a: _attention_entropy(a) / math.log2(a.shape[-1]),
         ),
         Mistake(
             "all heads averaged",
@@ -166,6 +164,15 @@ def _about_rollout(probe: Probe) -> Finding | None:
             "nobody looks elsewhere",
             "with heads of which each token looks at itself alone, the rollout must be "
             "the identity, and it is not",
+        )
+    away = still.roll(1, dims=-1)[:1].contiguous()
+    got = probe.run(away, head_weights[:1].contiguous())
+    kept = None if got is None else got.diagonal(dim1=1, dim2=2)
+    if kept is not None and (kept - 0.5).abs().max() > 1e-3:
+        return Finding(
+            "what a token keeps",
+            "one block in which every token looks at its neighbour alone: half of a "
+            f"token is what it held before, and yours keeps {kept[0, 0]:.4g}",
         )
     same = probe.run(attention, torch.ones_like(head_weights))
     even = library.attention_rollout(attention)
@@ -512,4 +519,3 @@ deletion_area = Judge(
     ),
     questions=(_about_area, each_image_alone(1)),
 )
-

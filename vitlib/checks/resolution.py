@@ -197,6 +197,14 @@ crop_positions = Judge(
             lambda t, g, c, s: _crop_positions(t, g, (0, 0), s),
         ),
         Mistake(
+            "size read as a corner",
+            "right where the corner is (0, 0): size is how many rows and columns the "
+            "piece has, and not where it ends",
+            lambda t, g, c, s: _crop_positions(
+                t, g, c, (max(s[0] - c[0], 0), max(s[1] - c[1], 0))
+            ),
+        ),
+        Mistake(
             "class row lost",
             "the row of the class token is missing: it goes with every piece",
             lambda t, g, c, s: _crop_positions(t, g, c, s)[
@@ -327,9 +335,7 @@ resize_kernel = Judge(
             "each row to a sum of one",
             "the kernel was enlarged with shares that sum to 1: what must hold is that "
             "its product with every enlarged patch stays the same",
-            lambda k, m: _resize_kernel(
-                k, m, undo=m.T / m.T.sum(dim=1, keepdim=True)
-            ),
+            lambda k, m: _resize_kernel(k, m, undo=m.T / m.T.sum(dim=1, keepdim=True)),
         ),
         Mistake(
             "zeros around",
@@ -423,9 +429,7 @@ images_for = Judge(
         Mistake(
             "class token embedded",
             "the class token is no patch, and nothing is multiplied to embed it",
-            lambda b, t, p, e, d: (
-                b // (3 * (_work(t, p, e, d) + 2 * p * e))
-            ),
+            lambda b, t, p, e, d: b // (3 * (_work(t, p, e, d) + 2 * p * e)),
         ),
         Mistake(
             "patches forgotten",
@@ -436,9 +440,7 @@ images_for = Judge(
             "one half of the pairs",
             "of the two products over all pairs only one is counted: queries with "
             "keys, and weights with values",
-            lambda b, t, p, e, d: (
-                b // (3 * (_work(t, p, e, d) - d * 2 * t**2 * e))
-            ),
+            lambda b, t, p, e, d: b // (3 * (_work(t, p, e, d) - d * 2 * t**2 * e)),
         ),
         Mistake(
             "rounded up",
@@ -453,4 +455,3 @@ images_for = Judge(
     ),
     questions=(_about_images,),
 )
-

@@ -1,4 +1,4 @@
-"""Checks of the exercises of chapter 12: what a CNN takes for granted, and a ViT not."""
+"""Checks of the exercises of chapter 12: what a CNN takes for granted."""
 
 import dataclasses
 import functools
@@ -48,6 +48,26 @@ def _stride_before_alone(layers):
         seen += (kernel - 1) * step
         step = stride
     return seen
+
+
+def _about_field(probe: Probe) -> Finding | None:
+    """Ask whether it is right for the same windows without strides."""
+    (layers,) = probe.given
+    last = layers[-1][1]
+    if probe.got.numel() == 1 and any(stride > 1 for _, stride in layers[:-1]):
+        return Finding(
+            "strides",
+            f"a number sees {probe.expected.item()} pixels and not "
+            f"{probe.got.item():g}: a stride widens what the layers behind it see, all "
+            "of them, and not its own layer. Draw the smallest example",
+        )
+    if probe.got.numel() == 1 and last > 1:
+        return Finding(
+            "own stride",
+            "wrong where only the last layer has a stride: nothing stands behind it "
+            "that could see further",
+        )
+    return None
 
 
 receptive_field = Judge(
@@ -116,6 +136,7 @@ receptive_field = Judge(
             lambda layers: math.prod(stride for _, stride in layers),
         ),
     ),
+    questions=(_about_field,),
 )
 
 
@@ -239,6 +260,21 @@ def _columns_for_rows(weights, grid_size):
     return _mirrored(weights, grid_size[::-1])
 
 
+def _other_weights(probe: Probe) -> Finding | None:
+    """Ask whether it is wrong even where neither pixels nor places count."""
+    weights, grid_size = probe.given
+    quiet = ("pos_embed", "patch_embed.proj.weight")
+    weights = dataclasses.replace(weights, without=quiet)
+    got, wanted = (run(weights, grid_size) for run in (probe.run, probe.right))
+    if got is None or close(got, wanted):
+        return None
+    return Finding(
+        "other weights",
+        "wrong even when neither the pixels nor the places count: a weight was changed "
+        "that knows nothing of left and right. Which weights do?",
+    )
+
+
 def _which_half(*endings: str, finding: Finding) -> Callable:
     """Ask whether it is right where some weights are zero."""
 
@@ -260,7 +296,7 @@ def _weights(grid, p, seed, **options) -> tuple:
 mirrored = _MirrorJudge(
     task="mirrored",
     arguments=("weights", "grid_size"),
-    axes="b num_classes",
+    axes="image num_classes",
     oracle=_mirrored,
     cases=(
         Case("one row of two patches", _weights((1, 2), 2, 1, in_channels=1)),
@@ -344,6 +380,7 @@ mirrored = _MirrorJudge(
             ),
         ),
     ),
+    questions=(_other_weights,),
     narrowing=(
         _which_half(
             "pos_embed",
@@ -453,9 +490,7 @@ equivariance_gap = Judge(
             (0, 1),
             wraps=False,
         ),
-        _gap_case(
-            "a convolution that wraps around", (2, 1, 5, 4), (3, 1, 3), (2, -1)
-        ),
+        _gap_case("a convolution that wraps around", (2, 1, 5, 4), (3, 1, 3), (2, -1)),
         _gap_case(
             "one that wraps around, with stride 2", (2, 3, 8, 6), (2, 3, 3), (1, 2), 2
         ),
@@ -517,10 +552,8 @@ equivariance_gap = Judge(
             "this is the mean of the differences: one place in a hundred that is off "
             "hardly shows in it. Give the largest",
             lambda layer, x, s, stride: (
-                layer(_moved(x, s, stride)) - _moved(layer(x), s)
-            )
-            .abs()
-            .mean(),
+                (layer(_moved(x, s, stride)) - _moved(layer(x), s)).abs().mean()
+            ),
         ),
         Mistake(
             "signs lost",
