@@ -51,7 +51,7 @@ def _stride_before_alone(layers):
 
 
 def _about_field(probe: Probe) -> Finding | None:
-    """Ask whether it is right for the same windows without strides."""
+    """Say which strides matter where one is wrong."""
     (layers,) = probe.given
     last = layers[-1][1]
     if probe.got.numel() == 1 and any(stride > 1 for _, stride in layers[:-1]):
