@@ -105,9 +105,9 @@ Embed = ClassJudge(
     axes="b n e",
     oracle=_Embed,
     cases=(
-        Case("one grey 2x4 image", _embed_case(1, 2, 4, 2, 1, 3)),
-        Case("square images", _embed_case(2, 4, 4, 2, 2, 5)),
-        Case("high images", _embed_case(3, 9, 6, 3, 2, 4)),
+        Case("one grey 2x4 image", _embed_case(1, 2, 4, 2, 1, 4)),
+        Case("square images", _embed_case(2, 4, 4, 2, 2, 8)),
+        Case("high images", _embed_case(3, 9, 6, 3, 2, 12)),
     ),
     mistakes=(
         Mistake(
