@@ -24,6 +24,10 @@ TITLES = {
     "checkpoints": "09 Checkpoints",
     "train": "10 Train",
     "transfer": "11 Transfer",
+    "vit_vs_cnn": "12 ViT against CNN",
+    "interpret": "13 Looking inside",
+    "resolution": "14 Resolution",
+    "capstone": "Capstone",
 }
 INTRODUCTION = """\
 # The kill table

@@ -95,6 +95,10 @@ MAY_IMPORT = {
     "checks.checkpoints": ENGINE,
     "checks.train": ENGINE | {"vit"},
     "checks.transfer": ENGINE | {"vit"},
+    "checks.vit_vs_cnn": ENGINE | {"vit"},
+    "checks.interpret": ENGINE | {"interpret"},
+    "checks.resolution": ENGINE | {"positions"},
+    "checks.capstone": ENGINE | {"data", "encoder", "patches"},
 }
 
 SIGNATURES = {

@@ -111,6 +111,7 @@ class ClassJudge(Judge):
         questions: Asked of a wrong result that is no known mistake.
         narrowing: Asked where nothing else was found.
         seconds: The time limit of a call.
+        dtypes: Tried besides float32.
         hints: What to say of a parameter whose name or shape is wrong.
     Reference:
         The book's page on the checkers.

@@ -137,6 +137,7 @@ class Judge:
             and returns a Finding or None. Without an oracle they alone decide.
         narrowing: Asked where nothing else was found: in which part is it wrong?
         seconds: The time limit of a call.
+        dtypes: Tried besides float32.
     Reference:
         The book's page on the checkers.
     """
@@ -150,6 +151,7 @@ class Judge:
     questions: tuple[Callable, ...] = ()
     narrowing: tuple[Callable, ...] = ()
     seconds: float = 10.0
+    dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.bfloat16)
 
     def __call__(self, answer: Callable) -> Verdict:
         """Check an answer, print what was found, and return it."""
@@ -467,7 +469,7 @@ class Judge:
         )
 
     def _dtypes(self, answer: Callable, trials: list[_Trial]) -> Finding | None:
-        for dtype in (torch.float64, torch.bfloat16):
+        for dtype in self.dtypes:
             case = trials[0].case
             given = tuple(_converted(value, dtype) for value in case.given)
             trial = self._try(answer, Case(case.what, given))
@@ -537,10 +539,12 @@ def _as_tensor(value: object, expected: Tensor | None) -> object:
 
 
 def _gradients(function: Callable, leaves: dict[str, Tensor]) -> dict:
-    """Return the gradient of each leaf; nothing if there are no leaves."""
+    """Return the gradient of each leaf; nothing if there is none to follow."""
     if not leaves:
         return {}
     result = function()
+    if not result.requires_grad:
+        return {}
     # Weights that differ: the gradient of a sum of softmax rows is zero.
     weights = torch.linspace(-1, 1, result.numel(), dtype=result.dtype)
     (result * weights.reshape(result.shape)).sum().backward()
