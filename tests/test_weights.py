@@ -63,6 +63,17 @@ def test_the_card_agrees_with_the_experiment(name):
     assert last == pytest.approx(float(row["held_out"]), abs=0.002)
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_card_tells_of_seeds_1_and_2(name):
+    with (EXPERIMENTS / "10_weights.csv").open(newline="") as file:
+        rows = {(row["recipe"], row["seed"]): row for row in csv.DictReader(file)}
+    others = [rows[RECIPES[name], seed] for seed in "12"]
+    (line,) = re.findall(r"- \*\*Seeds 1 and 2:\*\* (.*?)\n-", card_of(name), re.S)
+    told = [float(number) for number in re.findall(r"([\d.]+) %", line)]
+    measured = [row[what] for what in ("test", "held_out") for row in others]
+    assert told == [pytest.approx(100 * float(value)) for value in measured]
+
+
 def test_it_loads_by_name_in_32_bits():
     for name, path in SHIPPED.items():
         model, stored = load_pretrained(name), load_checkpoint(path)
