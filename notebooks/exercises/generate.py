@@ -149,12 +149,11 @@ def student_copy(notebook: NotebookNode, name: str) -> NotebookNode:
 def page(notebook: NotebookNode, name: str) -> str:
     """Return the site's page: hints and solution open one after the other."""
     (title, *setting), tasks = parts_of(notebook)
-    student = f"./student/{name}.ipynb"
+    student = f"notebooks/exercises/student/{name}.ipynb"
     texts = [
         title.source,
-        f"Work in [the notebook]({student}), which is "
-        f"`notebooks/exercises/student/{name}.ipynb`, or read here, think, and open "
-        "what you need. [How to work](index.md) says more.",
+        f"Work in the notebook, {{download}}`{student} <../../{student}>`, or read here, "
+        "think, and open what you need. [How to work](index.md) says more.",
         *map(as_given, setting),
     ]
     for cells in tasks:

@@ -746,6 +746,12 @@ def sums_of_exponentials(out_a, lse_a, out_b, lse_b):
     return (a * out_a + b * out_b) / (a + b)
 
 
+@wrong(join_halves, "silent part")
+def looks_at_one_part_alone(out_a, lse_a, out_b, lse_b):
+    share = lse_a.sigmoid()[..., None]
+    return share * out_a + (1 - share) * out_b
+
+
 @wrong(join_halves, "no mean")
 def each_with_its_own_sigmoid(out_a, lse_a, out_b, lse_b):
     return lse_a.sigmoid()[..., None] * out_a + lse_b.sigmoid()[..., None] * out_b
@@ -821,6 +827,12 @@ def only_the_last_but_one_looked_at(layer):
     other = tokens.clone()
     other[:, -1] += 1
     return torch.allclose(layer(tokens)[:, -2], layer(other)[:, -2], atol=1e-5)
+
+
+@wrong(is_causal, "too trusting")
+def one_cut_is_enough(layer):
+    tokens = torch.randn(1, 6, 4)
+    return torch.allclose(layer(tokens[:, :3]), layer(tokens)[:, :3], atol=1e-4)
 
 
 @wrong(is_causal, "too trusting")

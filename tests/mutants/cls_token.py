@@ -446,6 +446,11 @@ def pairs(visible):
 
 
 @wrong(visible_mask, "wrong columns")
+def class_token_as_visible_as_the_first_patch(visible):
+    return torch.cat([visible[:, :1], visible], 1)[:, None, None]
+
+
+@wrong(visible_mask, "wrong columns")
 def first_patch_always_open(visible):
     mask = padded(visible)
     mask[..., 1] = True

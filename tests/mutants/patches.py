@@ -666,6 +666,11 @@ def divided_without_rounding(y, x, image_size, p):
     return (y / p) * (image_size[1] // p) + x / p
 
 
+@wrong(patch_of_pixel, "rounded to the nearest")
+def rounded_quotients(y, x, image_size, p):
+    return round(x / p) + round(y / p) * round(image_size[1] / p)
+
+
 @wrong(patch_of_pixel, "type")
 def row_and_column(y, x, image_size, p):
     return y // p, x // p

@@ -815,6 +815,12 @@ def only_the_first_two_swapped(layer):
 
 
 @wrong(is_equivariant, "too trusting")
+def halves_swapped(layer):
+    tokens = torch.randn(1, 6, 4)
+    return _commutes(layer, tokens, [3, 4, 5, 0, 1, 2])
+
+
+@wrong(is_equivariant, "too trusting")
 def compares_the_mean(layer):
     tokens = torch.randn(2, 7, 4)
     gap = layer(tokens[:, torch.randperm(7)]).mean(1) - layer(tokens).mean(1)

@@ -974,6 +974,12 @@ def _ahead(n: int) -> Tensor:
     return mask
 
 
+def _second_seen(n: int) -> Tensor:
+    mask = _lower(n)
+    mask[0, 1:2] = True
+    return mask
+
+
 def _scaled_by_all(tokens: Tensor) -> Tensor:
     return tokens / tokens.abs().amax(dim=1, keepdim=True)
 
@@ -1017,6 +1023,11 @@ is_causal = telling(
         Candidate(
             "attention in which only the first token may see all",
             _looks(lambda n: _lower(n) | (torch.arange(n) == 0)[:, None]),
+            False,
+        ),
+        Candidate(
+            "attention in which the first token sees the second, and no other leaks",
+            _looks(_second_seen),
             False,
         ),
         Candidate(

@@ -606,6 +606,12 @@ patch_of_pixel = Judge(
             "a patch has a whole number: pixels of one patch must give the same",
             lambda y, x, size, p: y / p * (size[1] // p) + x / p,
         ),
+        Mistake(
+            "rounded to the nearest",
+            "pixels of one patch get different numbers: the quotient was rounded up "
+            "for some of them",
+            lambda y, x, size, p: round(y / p) * (size[1] // p) + round(x / p),
+        ),
     ),
 )
 
