@@ -716,7 +716,7 @@ class Registers_shut_out(Registers_last):
     def encode(self, x):
         n = self.pos_embed.shape[1]
         rest = x[:, n:]
-        return torch.cat([super().encode(x[:, :n]) * 2, rest], dim=1)
+        return torch.cat([super().encode(x[:, :n]).abs(), rest], dim=1)
 
 
 @wrong(RegisterViT, "registers left out")

@@ -1125,19 +1125,17 @@ _SIX = drawn(2, 1, 6, 4, seed=6)
 
 uses_every_parameter = Decision(
     task="uses_every_parameter",
-    arguments=("model", "images"),
+    arguments=("vit", "images"),
     axes="",
     oracle=truth,
     cases=tuple(Case(model.what, (model, _SIX)) for model in _MODELS),
     mistakes=(
-        Mistake(
-            "always yes", "it says True of every model", lambda model, images: True
-        ),
+        Mistake("always yes", "it says True of every model", lambda vit, images: True),
         Mistake(
             "always no",
             "it says False of every model, of right ones too: do you ask that every "
             "single number has a gradient, or look before any was taken?",
-            lambda model, images: False,
+            lambda vit, images: False,
         ),
     ),
     questions=(fooled,),
