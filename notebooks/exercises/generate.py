@@ -152,8 +152,8 @@ def page(notebook: NotebookNode, name: str) -> str:
     student = f"notebooks/exercises/student/{name}.ipynb"
     texts = [
         title.source,
-        f"Work in the notebook, {{download}}`{student} <../../{student}>`, or read here, "
-        "think, and open what you need. [How to work](index.md) says more.",
+        f"Work in the notebook, {{download}}`{student} <../../{student}>`, or read "
+        "here, think, and open what you need. [How to work](index.md) says more.",
         *map(as_given, setting),
     ]
     for cells in tasks:
@@ -188,7 +188,7 @@ def rows(notebook: NotebookNode, name: str) -> str:
     for cells in parts_of(notebook)[1]:
         head = HEAD.match(cells[0].source)
         lines += (
-            f"| [{name[:2]}.{head['number']}]({name}.md) | {head['title']} "
+            f"| {name[:2]}.{head['number']} | [{head['title']}]({name}.md) "
             f"| {head['difficulty']} | {head['minutes']} | {head['teaches']} |\n"
         )
     return lines
