@@ -734,6 +734,15 @@ def last_head_alone_changed(gather):
     return torch.allclose(gather(*given)[:, :-1], gather(*other)[:, :-1])
 
 
+@wrong(heads_stay_apart, "leaks one way")
+def first_head_alone_silenced(gather):
+    q, k, v = three()
+    before = gather(q, k, v)
+    for x in (q, k, v):
+        x[:, 0] = 0
+    return torch.allclose(gather(q, k, v)[:, 1:], before[:, 1:])
+
+
 @wrong(heads_stay_apart, "another rule refused")
 def compared_with_attention(gather):
     q, k, v = three()

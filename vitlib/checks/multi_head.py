@@ -804,6 +804,11 @@ def _one_way(q, k, v):
     return attend(q, k, v.cumsum(dim=1))
 
 
+def _other_way(q, k, v):
+    """Let each head read the values of those behind it."""
+    return attend(q, k, v.flip(1).cumsum(dim=1).flip(1))
+
+
 def _scaled_by_all(q, k, v):
     """Divide by the largest score of any head."""
     scores = q @ k.mT
@@ -878,6 +883,14 @@ _SUBJECTS = (
         "leaks one way",
         "fooled by a leak in one direction: each head reads the values of the heads "
         "before it. Does your test change one head only, the last perhaps?",
+    ),
+    Subject(
+        "values that leak to earlier heads only",
+        _other_way,
+        False,
+        "leaks one way",
+        "fooled by a leak in one direction: each head reads the values of the heads "
+        "behind it. Does your test change one head only, the first perhaps?",
     ),
     Subject(
         "scores divided by the largest of any head",
