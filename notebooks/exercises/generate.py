@@ -39,7 +39,7 @@ HEAD = re.compile(
 TABLE = """\
 <!-- table: written by notebooks/exercises/generate.py -->
 
-| | Task | Difficulty | Minutes | Teaches |
+| No. | Task | Difficulty | Minutes | Teaches |
 | --- | --- | --- | --- | --- |
 """
 
