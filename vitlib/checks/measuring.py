@@ -55,6 +55,7 @@ class Measure(Judge):
         questions: Asked of a wrong result that is no known mistake.
         narrowing: Asked where nothing else was found.
         seconds: The time limit of a call.
+        dtypes: Tried besides float32.
     Reference:
         The book's page on the checkers.
     """
@@ -87,6 +88,7 @@ class Decision(Measure):
         questions: Asked of a wrong result that is no known mistake.
         narrowing: Asked where nothing else was found.
         seconds: The time limit of a call.
+        dtypes: Tried besides float32.
         answers: What it may answer.
     Reference:
         The book's page on the checkers.

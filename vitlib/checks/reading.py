@@ -55,6 +55,7 @@ class ReadJudge(Judge):
         questions: Asked of a wrong result that is no known mistake.
         narrowing: Asked where nothing else was found.
         seconds: The time limit of a call.
+        dtypes: Tried besides float32.
         read: Takes what was returned and the arguments as they are afterwards; returns
             the tensor to compare, or raises Unfit.
     Reference:

@@ -50,6 +50,7 @@ class TellJudge(Judge):
         questions: Asked of a wrong answer that is no known mistake.
         narrowing: Asked where nothing else was found.
         seconds: The time limit of a call.
+        dtypes: Tried besides float32.
     Reference:
         The book's page on the checkers.
     """
