@@ -868,6 +868,6 @@ def a_layer_must_keep_the_first_token(layer):
     return kept and changes_what_comes_later(layer)
 
 
-@wrong(is_causal, "no verdict")
+@wrong(is_causal, "type")
 def prints_a_verdict(layer):
     print(changes_what_comes_later(layer))

@@ -839,7 +839,7 @@ def places_are_not_compared(embed):
     return _one_square_at_a_time(embed, 2, 3, 2)
 
 
-@wrong(is_patch_embedding, "too trusting")
+@wrong(is_patch_embedding, "always True")
 def a_square_grid(embed):
     images = torch.randn(1, 3, 8, 8)
     return tuple(embed(images).shape) == (1, 4, 7)
@@ -876,12 +876,12 @@ def every_pixel_must_count(embed):
     return seen and noise_in_one_square_and_one_square_everywhere(embed)
 
 
-@wrong(is_patch_embedding, "too strict")
+@wrong(is_patch_embedding, "always False")
 def never(embed):
     return False
 
 
-@wrong(is_patch_embedding, "no verdict")
+@wrong(is_patch_embedding, "type")
 def says_nothing(embed):
     assert _same_everywhere(embed, 2, 3) or True
 

@@ -846,7 +846,7 @@ def must_depend_on_the_tokens(layer):
     return many_random_orders(layer) and bool(layer(torch.randn(1, 5, 4)).any())
 
 
-@wrong(is_equivariant, "no verdict")
+@wrong(is_equivariant, "type")
 def returns_the_gap(layer):
     tokens = torch.randn(2, 7, 4)
     order = torch.randperm(7)

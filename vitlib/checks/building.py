@@ -85,7 +85,7 @@ def drawn_weights(module: Callable[[], nn.Module], seed: int = 0) -> dict[str, T
     Reference:
         The book's page on the checkers.
     """
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):
         shapes = {name: value.shape for name, value in module().state_dict().items()}
     weights = {}
     for place, (name, shape) in enumerate(shapes.items()):
@@ -112,6 +112,7 @@ class ClassJudge(Judge):
         narrowing: Asked where nothing else was found.
         seconds: The time limit of a call.
         dtypes: Tried besides float32.
+        gradients: Whether they are compared, too.
         hints: What to say of a parameter whose name or shape is wrong.
     Reference:
         The book's page on the checkers.

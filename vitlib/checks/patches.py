@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import vitlib.patches as library
 from vitlib.checks.building import Build, ClassJudge, counted, drawn, drawn_weights
+from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import (
     each_image_alone,
@@ -14,7 +15,6 @@ from vitlib.checks.questions import (
     only_moved,
     order_of_axes,
 )
-from vitlib.checks.telling import Candidate, telling
 from vitlib.checks.wording import Finding
 
 # Cutting
@@ -45,10 +45,8 @@ def _strewn(images: Tensor, p: int) -> Tensor:
     )
 
 
-def _which_patches(probe: Probe) -> Finding | None:
+def _which_patches(probe: Probe) -> Finding:
     """Ask whether the patches are whole."""
-    if probe.got.shape != probe.expected.shape:
-        return None
     got, expected = probe.got[0], probe.expected[0]
     if all((expected == patch).all(dim=1).any() for patch in got):
         if len(got.unique(dim=0)) < len(got):
@@ -194,8 +192,6 @@ def _turned(patches: Tensor, p: int, image_size: tuple[int, int]) -> Tensor:
 def _which_squares(probe: Probe) -> Finding | None:
     """Ask whether every patch is somewhere in the image as a whole."""
     p = probe.given[1]
-    if probe.got.shape != probe.expected.shape:
-        return None
     got, expected = (
         rearrange(x[0], "c (r p1) (s p2) -> (r s) (c p1 p2)", p1=p, p2=p)
         for x in (probe.got, probe.expected)
@@ -630,13 +626,6 @@ def _windowed(pattern: str):
     return answer
 
 
-def _count_windows(probe: Probe) -> Finding | None:
-    """Ask whether windows are missing, or whole."""
-    if probe.got.shape != probe.expected.shape:
-        return None
-    return _which_patches(probe)
-
-
 overlapping_patches = Judge(
     task="overlapping_patches",
     arguments=("images", "patch_size", "stride"),
@@ -695,7 +684,7 @@ overlapping_patches = Judge(
             ),
         ),
     ),
-    questions=(only_moved(0), _count_windows),
+    questions=(only_moved(0), _which_patches),
 )
 
 
@@ -745,55 +734,55 @@ def _strips(images: Tensor) -> Tensor:
     return flat @ _linear_maps(48, 7).to(images.dtype)
 
 
-is_patch_embedding = telling(
+is_patch_embedding = decides(
     "is_patch_embedding",
-    "embed",
+    ("embed",),
     (
-        Candidate("the embedding of chapter 01", _PLAIN, True),
-        Candidate(
+        Subject("the embedding of chapter 01", _PLAIN, True),
+        Subject(
             "an embedding that flattens a patch with the colour last",
             _embeds("b c (rows p1) (cols p2) -> b (rows cols) (p1 p2 c)"),
             True,
         ),
-        Candidate("a convolution with kernel 4 and stride 4", _by_windows(4), True),
-        Candidate(
+        Subject("a convolution with kernel 4 and stride 4", _by_windows(4), True),
+        Subject(
             "an embedding that bends its tokens by a GELU",
             _embeds("b c (rows p1) (cols p2) -> b (rows cols) (c p1 p2)", bent=True),
             True,
         ),
-        Candidate(
+        Subject(
             "an embedding that looks at the green of each patch alone",
             lambda images: _PLAIN(images * images.new_tensor([[[0]], [[1]], [[0]]])),
             True,
         ),
-        Candidate("an image that is only reshaped before the map", _strips, False),
-        Candidate(
+        Subject("an image that is only reshaped before the map", _strips, False),
+        Subject(
             "patches numbered column by column",
             _embeds("b c (rows p1) (cols p2) -> b (cols rows) (c p1 p2)"),
             False,
         ),
-        Candidate(
+        Subject(
             "patches of every other pixel",
             _embeds("b c (p1 rows) (p2 cols) -> b (rows cols) (c p1 p2)"),
             False,
         ),
-        Candidate(
+        Subject(
             "a convolution whose kernel reaches into the neighbours",
             _by_windows(6, padding=1),
             False,
         ),
-        Candidate("each place with a map of its own", _by_its_own_map, False),
-        Candidate(
+        Subject("each place with a map of its own", _by_its_own_map, False),
+        Subject(
             "tokens from which their mean over the image is subtracted",
             lambda images: _PLAIN(images) - _PLAIN(images).mean(1, keepdim=True),
             False,
         ),
-        Candidate(
+        Subject(
             "tokens to which a tenth of the neighbour image's tokens is added",
             lambda images: _PLAIN(images) + _PLAIN(images).roll(1, 0) / 10,
             False,
         ),
-        Candidate(
+        Subject(
             "patches in reverse order", lambda images: _PLAIN(images).flip(1), False
         ),
     ),

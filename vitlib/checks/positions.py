@@ -8,9 +8,9 @@ from torch import Tensor, nn
 import vitlib.positions as library
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
 from vitlib.checks.comparing import close
+from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import each_image_alone, narrowed, silent
-from vitlib.checks.telling import Candidate, telling
 from vitlib.checks.wording import Finding
 from vitlib.cls_token import prepend_cls_token
 from vitlib.patches import PatchEmbed
@@ -96,8 +96,6 @@ def _turns(got: Tensor, expected: Tensor) -> Finding | None:
 def _which_table(probe: Probe) -> Finding | None:
     """Ask which rows and columns of the table are there, in any order."""
     got, expected = probe.got.double(), probe.expected.double()
-    if got.shape != expected.shape:
-        return None
 
     def same_lines(a, b):
         near = (a[:, None] - b[None]).abs().amax(dim=2) < 1e-4
@@ -245,8 +243,6 @@ def _first_rows(tokens, cls_token, pos_embed):
 def _what_was_added(probe: Probe) -> Finding | None:
     """Ask what the result has more than the tokens."""
     tokens, cls_token, pos_embed = probe.given
-    if probe.got.shape != probe.expected.shape:
-        return None
     joined = prepend_cls_token(tokens, cls_token)  # (b, T, e)
     bare = probe.run(tokens, cls_token, torch.zeros_like(pos_embed))
     if bare is not None and not close(bare, joined):
@@ -355,8 +351,6 @@ def _cosines(table: Tensor) -> Tensor:
 def _about_similarity(probe: Probe) -> Finding | None:
     """Ask what must hold of any table of cosines."""
     got = probe.got
-    if got.shape != probe.expected.shape:
-        return None
     if not torch.allclose(got.diagonal(), torch.ones(len(got)), atol=1e-4):
         return Finding(
             "not 1 with itself",
@@ -476,8 +470,6 @@ def _about_tables(probe: Probe) -> Finding | None:
     """Ask what any stretching keeps: the class row, and a table that is constant."""
     pos_embed, old_grid, new_grid = probe.given
     prefix = pos_embed.shape[1] - old_grid[0] * old_grid[1]
-    if probe.got.shape != probe.expected.shape:
-        return None
     if prefix and not torch.allclose(probe.got[:, 0], pos_embed[:, 0], atol=1e-5):
         return Finding(
             "class row changed",
@@ -709,8 +701,6 @@ def _a_speed_for_every_feature(num_positions, embed_dim):
 
 def _which_pairs(probe: Probe) -> Finding | None:
     """Ask which pairs of features are wrong."""
-    if probe.got.shape != probe.expected.shape:
-        return None
     if probe.got.abs().max() > 1 + 1e-4:
         return Finding("beyond 1", "some numbers are larger than 1: no sine is")
     gaps = (probe.got - probe.expected).abs().amax(dim=0)
@@ -789,8 +779,6 @@ def _grid_of(rows: Tensor, cols: Tensor) -> Tensor:
 def _which_part(probe: Probe) -> Finding | None:
     """Ask whether a column of the grid shares a vector, and a row another."""
     row_table, col_table = probe.given
-    if probe.got.shape != probe.expected.shape:
-        return None
     for name, other in (("row", col_table), ("col", row_table)):
         rest = probe.run(
             *(
@@ -891,35 +879,33 @@ def _with_places(tokens: Tensor) -> Tensor:
     return tokens + 0.1 * places[:, None]
 
 
-is_equivariant = telling(
+is_equivariant = decides(
     "is_equivariant",
-    "layer",
+    ("layer",),
     (
-        Candidate("a linear map of each token", _mapped, True),
-        Candidate("attention without positions", _attended, True),
-        Candidate(
+        Subject("a linear map of each token", _mapped, True),
+        Subject("attention without positions", _attended, True),
+        Subject(
             "the mean of all tokens, given to each",
             lambda x: x.mean(dim=1, keepdim=True).expand_as(x),
             True,
         ),
-        Candidate("a softmax over the tokens", lambda x: x.softmax(dim=1), True),
-        Candidate("a layer that returns zeros", torch.zeros_like, True),
-        Candidate(
+        Subject("a softmax over the tokens", lambda x: x.softmax(dim=1), True),
+        Subject("a layer that returns zeros", torch.zeros_like, True),
+        Subject(
             "a linear map with positions added first",
             lambda x: _mapped(_with_places(x)),
             False,
         ),
-        Candidate(
+        Subject(
             "attention with positions", lambda x: _attended(_with_places(x)), False
         ),
-        Candidate("each token with its neighbours on a ring", _ring, False),
-        Candidate("sums over the tokens so far", lambda x: x.cumsum(dim=1), False),
-        Candidate("tokens in reverse order", lambda x: x.flip(1), False),
-        Candidate("tokens less the first one", lambda x: x - x[:, :1], False),
-        Candidate(
-            "tokens sorted feature by feature", lambda x: x.sort(dim=1)[0], False
-        ),
-        Candidate(
+        Subject("each token with its neighbours on a ring", _ring, False),
+        Subject("sums over the tokens so far", lambda x: x.cumsum(dim=1), False),
+        Subject("tokens in reverse order", lambda x: x.flip(1), False),
+        Subject("tokens less the first one", lambda x: x - x[:, :1], False),
+        Subject("tokens sorted feature by feature", lambda x: x.sort(dim=1)[0], False),
+        Subject(
             "a map that leaves the last token as it is",
             lambda x: torch.cat([_mapped(x[:, :-1]), x[:, -1:]], 1),
             False,
