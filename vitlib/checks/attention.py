@@ -1042,3 +1042,187 @@ is_causal = decides(
         Subject("tokens divided by the largest of all", _scaled_by_all, False),
     ),
 )
+
+
+# What would be without a key
+
+
+def _effects_by(weigh):
+    """Return an answer that shuts keys in attention with other weights."""
+
+    def answer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = weigh(q, k, None)
+        result = weights @ v
+        gaps = (result[..., None, :] - v[:, :, None]).norm(dim=-1)
+        return weights / (1 - weights) * gaps
+
+    return answer
+
+
+def _without(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return each query's result without each key, (b, h, i, j, d)."""
+    open_to = ~torch.eye(k.shape[2], dtype=torch.bool)
+    return torch.stack([library.attend(q, k, v, mask=row) for row in open_to], dim=3)
+
+
+def _moved(measure):
+    """Return an answer that measures by another rule how far a result moves.
+
+    It gets the weights, the result, the values, and the result without each key.
+    """
+
+    def answer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = library.attention_weights(q, k)
+        result = (weights @ v)[..., None, :]  # (b, h, i, 1, d)
+        return measure(weights[..., None], result, v[:, :, None], _without(q, k, v))
+
+    return answer
+
+
+_key_effects = _moved(lambda w, result, v, without: (without - result).norm(dim=-1))
+
+
+def _score_of_zero(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores, effects = _scores(q, k), []
+    for j in range(k.shape[2]):
+        others = scores.clone()
+        others[..., j] = 0
+        moved = (others.softmax(dim=-1) - scores.softmax(dim=-1)) @ v
+        effects.append(moved.norm(dim=-1))
+    return torch.stack(effects, dim=-1)
+
+
+def _about_effects(probe: Probe) -> Finding | None:
+    """Ask for values of which the effect is known."""
+    q, k, v = probe.given
+    equal = probe.run(q, k, torch.ones_like(v))
+    if equal is not None and equal.abs().max() > 1e-3:
+        return Finding(
+            "equal values",
+            "where all values are equal, no key is missed: the others hold the same. "
+            f"Yours finds an effect of {equal.abs().max():.3g}",
+        )
+    twice = probe.run(q, k, 2 * v)
+    if twice is not None and not close(twice, 2 * probe.got):
+        return Finding(
+            "not a length",
+            "values twice as large move every result twice as far, and yours does "
+            "something else: what is squared, rooted or divided?",
+        )
+    pair = tuple(drawn(1, 1, n, 3, seed=n) for n in (1, 2, 2))
+    got, wanted = probe.run(*pair), probe.right(*pair)
+    if got is not None and got.shape == wanted.shape and not close(got, wanted):
+        return Finding(
+            "two keys",
+            "with two keys, shutting one leaves the value of the other: the result "
+            f"moves by {wanted.flatten()[0]:.3g} and {wanted.flatten()[1]:.3g}, and it "
+            f"says {got.flatten()[0]:.3g} and {got.flatten()[1]:.3g}",
+        )
+    return None
+
+
+def _asked(b: int, h: int, i: int, j: int, d: int, loud: float = 1.0) -> tuple:
+    return (
+        loud * drawn(b, h, i, d, seed=i),
+        drawn(b, h, j, d, seed=j + 1),
+        drawn(b, h, j, d + 1, seed=j + 2),
+    )
+
+
+key_effects = Judge(
+    task="key_effects",
+    arguments=("q", "k", "v"),
+    axes="b h i j",
+    oracle=_key_effects,
+    cases=(
+        Case("one query, two keys", _asked(1, 1, 1, 2, 2)),
+        Case("as many queries as keys", _asked(1, 2, 3, 3, 4)),
+        Case("equal values", (*_asked(1, 1, 2, 4, 3)[:2], torch.ones(1, 1, 4, 2))),
+        Case("sharp weights", _asked(1, 2, 4, 3, 5, loud=1.5)),
+        Case("a batch of two", _asked(2, 3, 4, 6, 5)),
+    ),
+    mistakes=(
+        Mistake(
+            "weights",
+            "these are the weights: a key with a large one may be missed by nobody",
+            lambda q, k, v: library.attention_weights(q, k),
+        ),
+        Mistake(
+            "weight not shared out",
+            "the weight was set to 0 behind the softmax, or the value to 0: then the "
+            "other weights sum to less than 1. Without the key they would share out "
+            "what it had",
+            _moved(lambda w, result, v, without: (w * v).norm(dim=-1)),
+        ),
+        Mistake(
+            "weight not shared out",
+            "the distance of value and result is multiplied by the weight: without the "
+            "key, the other weights grow until they sum to 1 again. By which factor?",
+            _moved(lambda w, result, v, without: (w * (result - v)).norm(dim=-1)),
+        ),
+        Mistake(
+            "score of 0",
+            "the key was replaced by zeros, or its score by 0: e to the 0 is 1, so it "
+            "still has weight",
+            _score_of_zero,
+        ),
+        Mistake(
+            "distance alone",
+            "this is how far each value lies from the result: a key that nobody hears "
+            "can lie far away",
+            _moved(lambda w, result, v, without: (result - v).norm(dim=-1)),
+        ),
+        Mistake(
+            "squared",
+            "the root is missing: this is the squared length",
+            _moved(lambda w, result, v, without: (without - result).square().sum(-1)),
+        ),
+        Mistake(
+            "absolute values",
+            "the sizes of the single numbers are added up: the length of a vector is "
+            "asked for",
+            _moved(lambda w, result, v, without: (without - result).abs().sum(-1)),
+        ),
+        Mistake(
+            "averaged numbers",
+            "the sizes of the single numbers are averaged: the length of a vector is "
+            "asked for",
+            _moved(lambda w, result, v, without: (without - result).abs().mean(-1)),
+        ),
+        Mistake(
+            "signs cancel",
+            "the numbers of the difference are added up with their signs: the length "
+            "of the vector is asked for",
+            _moved(lambda w, result, v, without: (without - result).sum(dim=-1)),
+        ),
+        Mistake(
+            "what is left",
+            "this is the length of the result without the key: how far it moves is "
+            "asked for",
+            _moved(lambda w, result, v, without: without.norm(dim=-1)),
+        ),
+        Mistake(
+            "lengths compared",
+            "the lengths of both results are subtracted: a result that turns has moved "
+            "and is as long as it was. Subtract, then take the length",
+            _moved(
+                lambda w, result, v, without: (
+                    without.norm(dim=-1) - result.norm(dim=-1)
+                ).abs()
+            ),
+        ),
+        Mistake(
+            "queries and keys swapped",
+            "the result is (b, h, j, i): the last axis is the key that is shut",
+            lambda q, k, v: _key_effects(q, k, v).mT,
+        ),
+        *(
+            Mistake(mistake.name, mistake.tell, _effects_by(mistake.twin))
+            for mistake in _WEIGHTS
+            if mistake.name.startswith(("not divided", "divided by", "softmax over"))
+        ),
+    ),
+    questions=(_about_effects, each_image_alone(0, 1, 2)),
+    dtypes=(torch.float64,),
+    gradients=False,
+)

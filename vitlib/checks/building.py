@@ -38,6 +38,10 @@ class Build:
         sizes = ", ".join(f"{name}={value!r}" for name, value in self.sizes.items())
         return f"built with {sizes}" + (", in training mode" if self.training else "")
 
+    def __deepcopy__(self, memo: dict) -> "Build":
+        """Return itself: no answer ever gets hold of it."""
+        return self
+
     def converted(self, dtype: torch.dtype) -> "Build":
         """Return the same with weights of another dtype."""
         return dataclasses.replace(self, dtype=dtype)

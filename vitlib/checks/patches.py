@@ -787,3 +787,225 @@ is_patch_embedding = decides(
         ),
     ),
 )
+
+
+# What a narrow embedding keeps
+
+
+def _directions(patches: Tensor, mean: Tensor, k: int) -> Tensor:
+    return torch.linalg.svd(patches - mean, full_matrices=False).Vh[:k]
+
+
+def _kept(patches: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
+    """Return the share of squared distances from the mean that directions keep."""
+    patches = patches - mean
+    return (patches @ directions.T).square().sum() / patches.square().sum()
+
+
+def _kept_share(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    mean = patches.mean(dim=0)
+    return _kept(new_patches, mean, _directions(patches, mean, k))
+
+
+def _about_mean(fitted, measured):
+    """Return an answer that takes other means; each gets old and new patches."""
+
+    def answer(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+        given = patches, new_patches
+        directions = _directions(patches, fitted(*given), k)
+        return _kept(new_patches, measured(*given), directions)
+
+    return answer
+
+
+def _mean(patches: Tensor, new_patches: Tensor) -> Tensor:
+    return patches.mean(dim=0)
+
+
+def _nothing(patches: Tensor, new_patches: Tensor) -> Tensor:
+    return patches.new_zeros(())
+
+
+def _last_directions(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    mean = patches.mean(dim=0)
+    values = _directions(patches, mean, len(patches[0]))
+    return _kept(new_patches, mean, values[max(len(values) - k, 0) :])
+
+
+def _first_numbers(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    return _kept(new_patches, patches.mean(dim=0), torch.eye(len(patches[0]))[:k])
+
+
+def _patch_by_patch(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    mean = patches.mean(dim=0)
+    directions = _directions(patches, mean, k)
+    return torch.stack([_kept(one[None], mean, directions) for one in new_patches])
+
+
+def _sizes_added(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    sizes = torch.linalg.svdvals(patches - patches.mean(dim=0))
+    return sizes[:k].sum() / sizes.sum()
+
+
+def _what_is_kept(probe: Probe) -> Finding | None:
+    """Ask for the share where it is known."""
+    patches = probe.given[0]
+    cross = torch.tensor([[-3.0, 0.0], [3.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
+    first = probe.run(cross, cross, 1)
+    if first is not None and abs(first - 0.1) < 1e-3:
+        return Finding(
+            "smallest directions",
+            "of patches that vary between -3 and 3 one way and between -1 and 1 the "
+            "other, one direction keeps 0.9, and it says 0.1: in which order do your "
+            "directions come?",
+        )
+    everything = probe.run(patches, patches, patches.shape[1])
+    if everything is not None and abs(everything - 1) > 1e-3:
+        return Finding(
+            "not everything kept",
+            f"with as many directions as a patch has numbers ({patches.shape[1]}) "
+            f"nothing is lost, and it says {everything:.4g}: what do you compare with "
+            "what?",
+        )
+    line = torch.arange(6.0)[:, None] * torch.tensor([2.0, -1.0, 0.5]) + 7
+    one = probe.run(line[:3], line[3:], 1)
+    if one is not None and abs(one - 1) > 1e-3:
+        return Finding(
+            "a line",
+            "patches on one line through (7, 7, 7) lose nothing with one direction, "
+            f"new ones on the line too, and it says {one:.4g}: which point do "
+            "directions start from, for old and for new patches?",
+        )
+    other = probe.run(line[:3], line[3:].flip(1), 1)
+    wanted = probe.right(line[:3], line[3:].flip(1), 1)
+    if other is not None and abs(other - wanted) > 1e-3:
+        return Finding(
+            "new patches off the line",
+            "directions from patches on a line, and new patches that lie elsewhere: "
+            f"{wanted:.4g} is kept of them, and it says {other:.4g}. What is learned "
+            "from which patches, and what is squared?",
+        )
+    return None
+
+
+def _clouds(few: int, many: int, size: int, k: int) -> tuple:
+    """Return patches that vary more along some directions, around 3."""
+    spread = drawn(size, size, seed=size) * torch.linspace(2, 0.2, size)[:, None]
+    return (
+        drawn(few, size, seed=few) @ spread + 3,
+        drawn(many, size, seed=many + 1) @ spread + 2.5,
+        k,
+    )
+
+
+kept_share = Judge(
+    task="kept_share",
+    arguments=("patches", "new_patches", "k"),
+    axes="",
+    oracle=_kept_share,
+    cases=(
+        Case(
+            "patches on a line",
+            (
+                torch.tensor([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]]),
+                torch.tensor([[4.0, 8.0], [5.0, 10.0]]),
+                1,
+            ),
+        ),
+        Case("one direction of two", _clouds(5, 4, 2, 1)),
+        Case("as many patches as numbers", _clouds(5, 5, 5, 2)),
+        Case("no direction", _clouds(6, 7, 3, 0)),
+        Case("few patches of many numbers", _clouds(7, 30, 12, 4)),
+    ),
+    mistakes=(
+        Mistake(
+            "measured where it was fitted",
+            "this is the share of the patches that the directions were taken from: few "
+            "patches of many numbers seem to lose nothing. What are the new ones for?",
+            lambda patches, new, k: _kept_share(patches, patches, k),
+        ),
+        Mistake(
+            "fitted on the new ones",
+            "the directions come from the patches on which they are judged: these must "
+            "not be seen before",
+            lambda patches, new, k: _kept_share(new, new, k),
+        ),
+        Mistake(
+            "fitted on all",
+            "the directions come from old and new patches together: those on which "
+            "they are judged must not be seen before",
+            lambda patches, new, k: _kept_share(torch.cat([patches, new]), new, k),
+        ),
+        Mistake(
+            "mean not subtracted",
+            "no mean is subtracted: then the first direction points to the mean, and "
+            "most of what is kept is that all patches are bright",
+            _about_mean(_nothing, _nothing),
+        ),
+        Mistake(
+            "mean not subtracted",
+            "the directions start from the mean, but it is not subtracted from the new "
+            "patches",
+            _about_mean(_mean, _nothing),
+        ),
+        Mistake(
+            "mean not subtracted",
+            "the mean is subtracted from the new patches, but the directions were "
+            "taken from patches around 0",
+            _about_mean(_nothing, _mean),
+        ),
+        Mistake(
+            "mean of the new ones",
+            "the mean of the new patches is subtracted from them: what was fitted does "
+            "not know it, and has a mean of its own",
+            _about_mean(_mean, lambda patches, new: new.mean(dim=0)),
+        ),
+        Mistake(
+            "one mean for all numbers",
+            "one mean is taken over all numbers: each place in a patch has its own",
+            _about_mean(*[lambda patches, new: patches.mean()] * 2),
+        ),
+        Mistake(
+            "smallest directions",
+            "the directions along which patches vary least are kept: in which order do "
+            "they come?",
+            _last_directions,
+        ),
+        Mistake(
+            "first numbers",
+            "the first k numbers of a patch are kept: a direction has a share in all "
+            "of them",
+            _first_numbers,
+        ),
+        Mistake(
+            "what is lost",
+            "this is the share that is lost",
+            lambda *given: 1 - _kept_share(*given),
+        ),
+        Mistake(
+            "lengths for squares",
+            "a root was taken: shares add up to 1 for squared lengths only",
+            lambda *given: _kept_share(*given).sqrt(),
+        ),
+        Mistake(
+            "sizes added",
+            "the singular values are added as they are, and they are those of the old "
+            "patches: squares add up, and the new patches are asked for",
+            _sizes_added,
+        ),
+        Mistake(
+            "mean of shares",
+            "a share is taken for each patch and then averaged: add up all squares, "
+            "then divide once",
+            lambda *given: _patch_by_patch(*given).mean(),
+        ),
+        Mistake(
+            "one share for each patch",
+            "there is one share for each patch: one number for all is asked for",
+            _patch_by_patch,
+        ),
+    ),
+    questions=(_what_is_kept,),
+    dtypes=(torch.float64,),
+    gradients=False,
+)

@@ -109,8 +109,8 @@ def crashed(error: BaseException) -> Finding:
     if isinstance(error, NotImplementedError) and text == YOUR_TURN:
         return Finding(
             "not written",
-            "your turn: write your code in the place of the line that says so, and run "
-            "its cell",
+            f"your turn: write your code in {_place(error)}, in the place of the line "
+            "that says so, and run its cell",
         )
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return Finding("crash", f"{said}: a function returns, it does not end Python")
@@ -319,6 +319,12 @@ def difference(got: Tensor, expected: Tensor) -> Iterator[str]:
     for word, value in (("expected", expected), ("got", got)):
         values = value.detach().reshape(rows.shape)[row, start:end]
         yield f"  {word:8} {' '.join(_numbers(values))}"
+
+
+def _place(error: BaseException) -> str:
+    """Name the function in which something was raised."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code.co_qualname.rpartition("<locals>.")[2]
 
 
 def _wrong_kind(got: Tensor, expected: Tensor) -> str:
