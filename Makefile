@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/installed
 PEERS := .venv/installed_peers
 
-.PHONY: book test lint unit chapters browser serve lab notebooks bench mutate soak clean
+.PHONY: book test lint unit chapters browser serve lab notebooks exercises bench mutate soak clean
 .NOTPARALLEL:
 
 book: $(READY)
@@ -41,6 +41,9 @@ lab: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/python notebooks/normalise.py
+
+exercises: $(READY)
+	$(BIN)/python notebooks/exercises/generate.py
 
 bench: $(READY)
 	$(BIN)/pytest tests/bench/bench.py -q

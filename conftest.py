@@ -6,3 +6,6 @@ import matplotlib.font_manager  # noqa: F401
 
 # One thread, in this process and in every kernel it starts.
 import normalise  # noqa: F401
+
+# Copies without solutions: tests/test_exercises.py runs them.
+collect_ignore = ["notebooks/exercises/student"]

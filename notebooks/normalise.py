@@ -1,7 +1,7 @@
 """Run notebooks and store them in one fixed form, so that two runs give the same bytes.
 
-python notebooks/normalise.py                            every notebook of this folder
-python notebooks/normalise.py notebooks/01_patches.ipynb           one of them
+python notebooks/normalise.py                             every chapter and exercise
+python notebooks/normalise.py notebooks/01_patches.ipynb            one of them
 """
 
 import os
@@ -13,6 +13,8 @@ import yaml
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parent
+CHAPTERS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+EXERCISES = sorted(FOLDER.glob("exercises/*.ipynb"))
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
@@ -96,4 +98,4 @@ def main(paths: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]] or sorted(FOLDER.glob("[0-9]*.ipynb")))
+    main([Path(name) for name in sys.argv[1:]] or CHAPTERS + EXERCISES)

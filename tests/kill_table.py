@@ -21,6 +21,13 @@ TITLES = {
     "mlp": "06 The MLP",
     "encoder": "07 The encoder block",
     "vit": "08 The whole model",
+    "checkpoints": "09 Checkpoints",
+    "train": "10 Train",
+    "transfer": "11 Transfer",
+    "vit_vs_cnn": "12 ViT against CNN",
+    "interpret": "13 Looking inside",
+    "resolution": "14 Resolution",
+    "capstone": "Capstone",
 }
 INTRODUCTION = """\
 # The kill table

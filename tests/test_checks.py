@@ -20,10 +20,11 @@ from torch import nn
 import vitlib
 from vitlib import checks
 from vitlib.checks import running
-from vitlib.checks.building import drawn
+from vitlib.checks.building import ClassJudge, drawn
 from vitlib.checks.comparing import close, differing
 from vitlib.checks.judging import Case, Judge, Mistake
 from vitlib.checks.running import MOST_PRINTED, attempt
+from vitlib.checks.wording import YOUR_TURN
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLIT = checks.patches.split_patches
@@ -101,6 +102,10 @@ def test_every_public_bug_of_these_chapters_is_tried():
         "sksq96/pytorch-summary issue 148",
         "huggingface/pytorch-image-models PR 750",
         "ageron/handson-mlp issue 14",
+        "facebookresearch/mmf PR 47",
+        "bkitano/llama-from-scratch issue 5",
+        "huggingface/transformers issue 492",
+        "huggingface/transformers issue 24725",
     ):
         assert source in sources, source
 
@@ -112,16 +117,16 @@ def test_the_page_is_current():
 
 def test_the_page_of_the_checks_names_all_of_them():
     page = (ROOT / "book" / "api" / "checks.md").read_text("utf-8")
-    rows = re.findall(r"^\| `(\w+\.\w+)` \| `(.+)` \| \[(\d\d)\]", page, re.M)
+    rows = re.findall(r"^\| `(\w+\.\w+)` \| `(.+)` \| \[(\w+)\]", page, re.M)
     called = {name: call for name, call, _ in rows}
     assert list(called) == list(JUDGES)
     for name, _, chapter in rows:
         assert kill_table.TITLES[name.split(".")[0]].startswith(chapter)
     for name, judge in JUDGES.items():
         *built, inputs = re.findall(r"\((.*?)\)", called[name])
-        needed = [place for place in judge.arguments if place != "model"]
-        assert inputs.split(", ") == needed, name
-        assert bool(built) == ("model" in judge.arguments), name
+        is_class = isinstance(judge, ClassJudge)
+        assert inputs.split(", ") == list(judge.arguments[is_class:]), name
+        assert bool(built) == is_class, name
         if built:
             build = judge.cases[0].given[0]
             known = build.sizes.keys() | build.aliases.keys()
@@ -242,6 +247,43 @@ def test_what_is_no_answer_at_all(answer, name, words, capsys):
     verdict = SPLIT(answer)
     assert verdict.name == name
     assert re.search(words, sentences(verdict))
+
+
+def test_what_is_not_written_yet_needs_no_example(capsys):
+    def split_patches(images, p):
+        raise NotImplementedError(YOUR_TURN)
+
+    class MLP(nn.Module):
+        def __init__(self, embed_dim, hidden_dim):
+            super().__init__()
+            raise NotImplementedError(YOUR_TURN)
+
+    for verdict in (SPLIT(split_patches), checks.mlp.MLP(MLP)):
+        assert verdict.name == "not written"
+        assert "not yet your turn: write your code" in sentences(verdict)
+        assert "example" not in sentences(verdict)
+
+    def of_pytorch(images, p):
+        raise NotImplementedError("no kernel for this dtype")
+
+    assert SPLIT(of_pytorch).name == "crash"
+
+
+def test_a_function_that_judges_says_which_one_it_judges_wrongly(capsys):
+    said = sentences(checks.attention.is_causal(lambda layer: True))
+    assert "it says True of everything" in said
+    said = sentences(checks.attention.is_causal(lambda layer: False))
+    assert "it says False of everything" in said
+    assert "fails: a map of each token alone expected True got False" in said
+
+    def ends_unchanged(layer):
+        tokens = torch.randn(2, 5, 4)
+        return torch.equal(layer(tokens)[:, :1], tokens[:, :1])
+
+    said = sentences(checks.attention.is_causal(ends_unchanged))
+    assert "says False of a map of each token alone: the task allows that" in said
+    layer = checks.attention.is_causal.cases[5].given[0]
+    assert repr(layer) == layer.what == "attention without a mask"
 
 
 def test_a_built_module_is_no_class(capsys):

@@ -12,7 +12,6 @@ import normalise
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 # What differs from one machine or run to the next.
 UNSTABLE = re.compile(
@@ -23,7 +22,12 @@ UNSTABLE = re.compile(
 )
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def name_of(path):
+    """Name a test after its notebook."""
+    return str(path.relative_to(ROOT / "notebooks").with_suffix(""))
+
+
+@pytest.fixture(params=normalise.CHAPTERS + normalise.EXERCISES, ids=name_of)
 def path(request):
     """Name one notebook."""
     return request.param
@@ -93,6 +97,7 @@ def test_first_cell_follows_the_repository_setting(notebook):
     assert sources == [cell.source for cell in wanted.cells]
 
 
+@pytest.mark.parametrize("path", normalise.CHAPTERS, ids=name_of)
 def test_chapter_has_its_measured_time(path):
     timings = (ROOT / "book/timings.csv").read_text("utf-8")
     assert f"\n{path.stem}," in timings, "run `make bench`"

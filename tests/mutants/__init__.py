@@ -2,13 +2,20 @@
 
 from mutants import (  # noqa: F401
     attention,
+    capstone,
+    checkpoints,
     cls_token,
     encoder,
+    interpret,
     mlp,
     multi_head,
     patches,
     positions,
+    resolution,
+    train,
+    transfer,
     vit,
+    vit_vs_cnn,
 )
 from mutants.answers import ANSWERS
 

@@ -11,7 +11,11 @@ from vitlib.checks.patches import (
     PatchEmbed,
     conv_kernel,
     embed_patches,
+    is_patch_embedding,
+    kept_share,
     merge_patches,
+    overlapping_patches,
+    patch_of_pixel,
     split_patches,
 )
 
@@ -588,3 +592,416 @@ class Weights_cut_off(Base):
 class Init_of_the_parent_forgotten(nn.Module):
     def __init__(self, patch_size, in_channels, embed_dim):
         self.proj = nn.Conv2d(in_channels, embed_dim, patch_size, patch_size)
+
+
+# patch_of_pixel
+
+
+@right(patch_of_pixel)
+def rows_then_columns(y, x, image_size, p):
+    return y // p * (image_size[1] // p) + x // p
+
+
+@right(patch_of_pixel)
+def looked_up_in_a_table(y, x, image_size, p):
+    rows, cols = image_size[0] // p, image_size[1] // p
+    table = torch.arange(rows * cols).reshape(rows, cols)
+    return table.repeat_interleave(p, 0).repeat_interleave(p, 1)[y, x].item()
+
+
+@right(patch_of_pixel)
+def counted_patch_by_patch(y, x, image_size, p):
+    n = 0
+    for top in range(0, image_size[0], p):
+        for left in range(0, image_size[1], p):
+            if top <= y < top + p and left <= x < left + p:
+                return n
+            n += 1
+
+
+@right(patch_of_pixel)
+def found_by_a_cut(y, x, image_size, p):
+    images = torch.zeros(1, 1, *image_size)
+    images[0, 0, y, x] = 1
+    return F.unfold(images, p, stride=p)[0].sum(0).argmax()
+
+
+@wrong(patch_of_pixel, "rows for columns")
+def height_counts(y, x, image_size, p):
+    height, _ = image_size
+    return (y // p) * (height // p) + (x // p)
+
+
+@wrong(patch_of_pixel, "columns first")
+def downwards(y, x, image_size, p):
+    return (x // p) * (image_size[0] // p) + y // p
+
+
+@wrong(patch_of_pixel, "x and y swapped")
+def x_before_y(x, y, image_size, patch_size):
+    return y // patch_size * (image_size[1] // patch_size) + x // patch_size
+
+
+@wrong(patch_of_pixel, "counted from 1")
+def one_too_many(y, x, image_size, p):
+    return 1 + x // p + y // p * (image_size[1] // p)
+
+
+@wrong(patch_of_pixel, "pixels for patches")
+def width_in_pixels(y, x, image_size, p):
+    return x // p + image_size[1] * (y // p)
+
+
+@wrong(patch_of_pixel, "number of the pixel")
+def the_pixel_s_own_number_divided(y, x, image_size, p):
+    return (y * image_size[1] + x) // p**2
+
+
+@wrong(patch_of_pixel, "place inside the patch")
+def remainders(y, x, image_size, p):
+    return p * (y % p) + x % p
+
+
+@wrong(patch_of_pixel, "not rounded")
+def divided_without_rounding(y, x, image_size, p):
+    return (y / p) * (image_size[1] // p) + x / p
+
+
+@wrong(patch_of_pixel, "rounded to the nearest")
+def rounded_quotients(y, x, image_size, p):
+    return round(x / p) + round(y / p) * round(image_size[1] / p)
+
+
+@wrong(patch_of_pixel, "type")
+def row_and_column(y, x, image_size, p):
+    return y // p, x // p
+
+
+# overlapping_patches
+
+
+@right(overlapping_patches)
+def windows_in_loops(images, p, stride):
+    height, width = images.shape[2:]
+    return torch.stack(
+        [
+            images[:, :, top : top + p, left : left + p].flatten(1)
+            for top in range(0, height - p + 1, stride)
+            for left in range(0, width - p + 1, stride)
+        ],
+        dim=1,
+    )
+
+
+@right(overlapping_patches)
+def windows_unfolded(images, patch_size, stride):
+    return F.unfold(images, patch_size, stride=stride).transpose(1, 2)
+
+
+@right(overlapping_patches)
+def two_unfolds_and_a_pattern(images, p, stride):
+    windows = images.unfold(2, p, stride).unfold(3, p, stride)
+    return rearrange(windows, "b c h w p1 p2 -> b (h w) (c p1 p2)")
+
+
+@right(overlapping_patches)
+def gathered_by_index(images, p, stride):
+    tops = torch.arange(0, images.shape[2] - p + 1, stride)
+    lefts = torch.arange(0, images.shape[3] - p + 1, stride)
+    y = tops[:, None, None, None] + torch.arange(p)[:, None]
+    x = lefts[:, None, None] + torch.arange(p)
+    return images[:, :, y, x].permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+@wrong(overlapping_patches, "stride ignored")
+def side_by_side(images, p, stride):
+    return F.unfold(images, p, stride=p).mT
+
+
+@wrong(overlapping_patches, "every pixel")
+def at_every_pixel(images, p, stride):
+    return F.unfold(images, p).mT
+
+
+@wrong(overlapping_patches, "last window missing")
+def range_ends_too_soon(images, p, stride):
+    height, width = images.shape[2:]
+    return torch.stack(
+        [
+            images[:, :, top : top + p, left : left + p].flatten(1)
+            for top in range(0, height - p, stride)
+            for left in range(0, width - p, stride)
+        ],
+        dim=1,
+    )
+
+
+@wrong(overlapping_patches, "channel last")
+def colours_last(images, p, stride):
+    windows = windows_in_loops(images, p, stride)
+    return rearrange(windows, "b n (c p) -> b n (p c)", c=images.shape[1])
+
+
+@wrong(overlapping_patches, "columns first")
+def left_outside_top(images, p, stride):
+    height, width = images.shape[2:]
+    return torch.stack(
+        [
+            images[:, :, top : top + p, left : left + p].flatten(1)
+            for left in range(0, width - p + 1, stride)
+            for top in range(0, height - p + 1, stride)
+        ],
+        dim=1,
+    )
+
+
+@wrong(overlapping_patches, "transposed patches")
+def unfolded_width_first(images, p, stride):
+    windows = images.unfold(3, p, stride).unfold(2, p, stride)
+    return rearrange(windows, "b c h w p1 p2 -> b (h w) (c p1 p2)")
+
+
+@wrong(overlapping_patches, "joined without turning")
+def two_unfolds_and_a_view(images, p, stride):
+    windows = images.unfold(2, p, stride).unfold(3, p, stride).contiguous()
+    return windows.view(len(images), -1, images.shape[1] * p * p)
+
+
+@wrong(overlapping_patches, "shape")
+def padded_at_the_far_edge(images, p, stride):
+    return windows_in_loops(F.pad(images, (0, stride, 0, stride)), p, stride)
+
+
+@wrong(overlapping_patches, "crash")
+def windows_of_other_sizes(images, p, stride):
+    return torch.stack(
+        [
+            images[:, :, top : top + p, left : left + p].flatten(1)
+            for top in range(0, images.shape[2], stride)
+            for left in range(0, images.shape[3], stride)
+        ],
+        dim=1,
+    )
+
+
+# is_patch_embedding
+
+
+def _one_square_at_a_time(embed, rows, cols, b):
+    images = torch.randn(b, 3, 4 * rows, 4 * cols)
+    before = embed(images)
+    for n in range(rows * cols):
+        other = images.clone()
+        top, left = n // cols * 4, n % cols * 4
+        other[0, :, top : top + 4, left : left + 4] += torch.randn(3, 4, 4)
+        moved = ((embed(other) - before).abs() > 1e-5).any(2).nonzero().tolist()
+        if moved != [[0, n]]:
+            return False
+    return True
+
+
+def _same_everywhere(embed, rows, cols):
+    tokens = embed(torch.randn(1, 3, 4, 4).repeat(1, 1, rows, cols))
+    return torch.allclose(tokens, tokens[:, :1].expand_as(tokens), atol=1e-5)
+
+
+@right(is_patch_embedding)
+def noise_in_one_square_and_one_square_everywhere(embed):
+    return _one_square_at_a_time(embed, 2, 3, 2) and _same_everywhere(embed, 2, 3)
+
+
+@right(is_patch_embedding)
+def each_square_as_an_image(embed):
+    images = torch.randn(3, 3, 8, 20)
+    squares = rearrange(images, "b c (h p) (w q) -> (b h w) c p q", p=4, q=4)
+    alone = torch.cat([embed(square[None]) for square in squares])
+    return torch.allclose(embed(images).flatten(0, 1), alone[:, 0], atol=1e-5)
+
+
+@right(is_patch_embedding)
+def by_gradients(embed):
+    images = torch.randn(2, 3, 12, 8, requires_grad=True)
+    tokens = embed(images)
+    for n in range(6):
+        (grad,) = torch.autograd.grad(tokens[0, n].sum(), images, retain_graph=True)
+        found = F.max_pool2d(grad.abs().sum(1), 4).flatten(1).nonzero().tolist()
+        if found != [[0, n]]:
+            return False
+    return _same_everywhere(embed, 3, 2)
+
+
+@wrong(is_patch_embedding, "too trusting")
+def one_square_is_enough(embed):
+    return _same_everywhere(embed, 2, 3)
+
+
+@wrong(is_patch_embedding, "too trusting")
+def places_are_not_compared(embed):
+    return _one_square_at_a_time(embed, 2, 3, 2)
+
+
+@wrong(is_patch_embedding, "always True")
+def a_square_grid(embed):
+    images = torch.randn(1, 3, 8, 8)
+    return tuple(embed(images).shape) == (1, 4, 7)
+
+
+@wrong(is_patch_embedding, "too trusting")
+def one_image_only(embed):
+    return _one_square_at_a_time(embed, 2, 3, 1) and _same_everywhere(embed, 2, 3)
+
+
+@wrong(is_patch_embedding, "too trusting")
+def only_the_first_square(embed):
+    images = torch.randn(2, 3, 8, 12)
+    other = images.clone()
+    other[0, :, :4, :4] = 0
+    moved = ((embed(other) - embed(images)).abs() > 1e-5).any(2)
+    return moved.nonzero().tolist() == [[0, 0]] and _same_everywhere(embed, 2, 3)
+
+
+@wrong(is_patch_embedding, "too strict")
+def the_map_must_be_linear(embed):
+    images = torch.randn(2, 3, 8, 12)
+    zero = embed(torch.zeros_like(images))
+    doubled = embed(2 * images) - zero
+    linear = torch.allclose(doubled, 2 * (embed(images) - zero), atol=1e-4)
+    return linear and noise_in_one_square_and_one_square_everywhere(embed)
+
+
+@wrong(is_patch_embedding, "too strict")
+def every_pixel_must_count(embed):
+    images = torch.randn(1, 3, 8, 12, requires_grad=True)
+    embed(images).square().sum().backward()
+    seen = bool((images.grad.abs() > 1e-6).all())
+    return seen and noise_in_one_square_and_one_square_everywhere(embed)
+
+
+@wrong(is_patch_embedding, "always False")
+def never(embed):
+    return False
+
+
+@wrong(is_patch_embedding, "type")
+def says_nothing(embed):
+    assert _same_everywhere(embed, 2, 3) or True
+
+
+@wrong(is_patch_embedding, "crash")
+def forgets_the_colours(embed):
+    return bool(embed(torch.randn(1, 1, 8, 8)).any())
+
+
+# kept_share
+
+
+def _rebuilt(new, mean, directions):
+    return mean + (new - mean) @ directions.T @ directions
+
+
+def _by_covariance(patches, k):
+    values, vectors = torch.linalg.eigh((patches - patches.mean(0)).mT.cov())
+    return vectors[:, values.argsort(descending=True)[:k]].T
+
+
+@right(kept_share)
+def what_cannot_be_rebuilt(patches, new_patches, k):
+    mean = patches.mean(dim=0)
+    _, _, directions = torch.linalg.svd(patches - mean)
+    gaps = new_patches - _rebuilt(new_patches, mean, directions[:k])
+    return 1 - gaps.square().sum() / (new_patches - mean).square().sum()
+
+
+@right(kept_share)
+def eigenvectors_of_the_covariance(patches, new_patches, k):
+    new = new_patches - patches.mean(dim=0)
+    return ((new @ _by_covariance(patches, k).T) ** 2).sum() / (new**2).sum()
+
+
+@right(kept_share)
+def in_numpy_and_as_a_number(patches, new_patches, k):
+    old, new = patches.double().numpy(), new_patches.double().numpy()
+    mean = old.mean(axis=0)
+    directions = np.linalg.svd(old - mean)[2][:k]
+    kept = np.linalg.norm((new - mean) @ directions.T) ** 2
+    return kept / np.linalg.norm(new - mean) ** 2
+
+
+@right(kept_share)
+def one_direction_after_the_other(patches, new_patches, k):
+    old, new = (x - patches.mean(0) for x in (patches, new_patches))
+    total, kept = new.square().sum(), new.new_zeros(())
+    for place in range(k):
+        direction = torch.linalg.svd(old).Vh[place].clone()
+        kept += (new @ direction).square().sum()
+    return kept / total
+
+
+@wrong(kept_share, "measured where it was fitted")
+def share_of_the_variances(patches, new_patches, k):
+    sizes = torch.linalg.svd(patches - patches.mean(0)).S.square()
+    return sizes[:k].sum() / sizes.sum()
+
+
+@wrong(kept_share, "fitted on the new ones")
+def new_patches_alone(patches, new_patches, k):
+    return what_cannot_be_rebuilt(new_patches, new_patches, k)
+
+
+@wrong(kept_share, "mean not subtracted")
+def svd_as_it_comes(patches, new_patches, k):
+    directions = torch.linalg.svd(patches).Vh[:k]
+    return (new_patches @ directions.T).square().sum() / new_patches.square().sum()
+
+
+@wrong(kept_share, "mean of the new ones")
+def each_with_its_own_mean(patches, new_patches, k):
+    new = new_patches - new_patches.mean(dim=0)
+    return (new @ _by_covariance(patches, k).T).square().sum() / new.square().sum()
+
+
+@wrong(kept_share, "smallest directions")
+def eigh_in_its_own_order(patches, new_patches, k):
+    vectors = torch.linalg.eigh((patches - patches.mean(0)).mT.cov()).eigenvectors
+    new = new_patches - patches.mean(dim=0)
+    return (new @ vectors[:, :k]).square().sum() / new.square().sum()
+
+
+@wrong(kept_share, "first numbers")
+def a_shorter_patch(patches, new_patches, k):
+    new = new_patches - patches.mean(dim=0)
+    return new[:, :k].square().sum() / new.square().sum()
+
+
+@wrong(kept_share, "what is lost")
+def gaps_alone(patches, new_patches, k):
+    return 1 - what_cannot_be_rebuilt(patches, new_patches, k)
+
+
+@wrong(kept_share, "lengths for squares")
+def norms(patches, new_patches, k):
+    new = new_patches - patches.mean(dim=0)
+    return (new @ _by_covariance(patches, k).T).norm() / new.norm()
+
+
+@wrong(kept_share, "new patches off the line")
+def one_less_the_ratio_of_lengths(patches, new_patches, k):
+    mean = patches.mean(dim=0)
+    rebuilt = _rebuilt(new_patches, mean, _by_covariance(patches, k))
+    return 1 - (new_patches - rebuilt).norm() / (new_patches - mean).norm()
+
+
+@wrong(kept_share, "a line")
+def rebuilt_without_the_mean(patches, new_patches, k):
+    mean = patches.mean(dim=0)
+    directions = _by_covariance(patches, k)
+    rebuilt = new_patches @ directions.T @ directions
+    left = (new_patches - rebuilt).square().sum()
+    return 1 - left / (new_patches - mean).square().sum()
+
+
+@wrong(kept_share, "crash")
+def directions_of_the_wrong_side(patches, new_patches, k):
+    directions = torch.linalg.svd(patches - patches.mean(0)).U[:, :k]
+    new = new_patches - patches.mean(dim=0)
+    return (new @ directions).square().sum() / new.square().sum()

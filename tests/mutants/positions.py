@@ -13,9 +13,13 @@ from mutants.answers import right, wrong
 from vitlib.checks.positions import (
     Embed,
     add_positions,
+    grid_table,
+    is_equivariant,
     resample_pos_embed,
+    shuffle_share,
     similarity,
     sincos_2d,
+    sincos_pairs,
 )
 
 # sincos_2d
@@ -592,3 +596,437 @@ class Added_twice(Base):
     def forward(self, images):
         tokens = vitlib.prepend_cls_token(self.patch_embed(images), self.cls_token)
         return tokens + self.pos_embed + self.pos_embed
+
+
+# sincos_pairs
+
+
+@right(sincos_pairs)
+def sines_and_cosines_in_slices(num_positions, embed_dim):
+    table = torch.zeros(num_positions, embed_dim)
+    places = torch.arange(num_positions).float()[:, None]
+    speeds = torch.exp(-math.log(1e4) * torch.arange(0, embed_dim, 2) / embed_dim)
+    table[:, 0::2] = torch.sin(places * speeds)
+    table[:, 1::2] = torch.cos(places * speeds)
+    return table
+
+
+@right(sincos_pairs)
+def number_by_number(num_positions, embed_dim):
+    def value(n, feature):
+        angle = n / 10000 ** (2 * (feature // 2) / embed_dim)
+        return math.cos(angle) if feature % 2 else math.sin(angle)
+
+    rows = [[value(n, f) for f in range(embed_dim)] for n in range(num_positions)]
+    return torch.tensor(rows)
+
+
+@right(sincos_pairs)
+def hands_of_complex_numbers(num_positions, embed_dim):
+    speeds = 1e4 ** (-torch.arange(embed_dim // 2).double() / (embed_dim // 2))
+    angles = torch.arange(num_positions).double()[:, None] * speeds
+    hands = torch.view_as_real(torch.polar(torch.ones_like(angles), angles))
+    return hands.flip(-1).flatten(1).float()
+
+
+@wrong(sincos_pairs, "sines first")
+def two_halves(num_positions, embed_dim):
+    table = sines_and_cosines_in_slices(num_positions, embed_dim)
+    return torch.cat([table[:, ::2], table[:, 1::2]], 1)
+
+
+@wrong(sincos_pairs, "cosines first")
+def cosine_at_even_places(num_positions, embed_dim):
+    table = sines_and_cosines_in_slices(num_positions, embed_dim)
+    return table.unflatten(1, (-1, 2)).flip(-1).flatten(1)
+
+
+@wrong(sincos_pairs, "a speed for every feature")
+def exponent_of_the_feature(num_positions, embed_dim):
+    def value(n, feature):
+        angle = n / 10000 ** (feature / embed_dim)
+        return math.cos(angle) if feature % 2 else math.sin(angle)
+
+    rows = [[value(n, f) for f in range(embed_dim)] for n in range(num_positions)]
+    return torch.tensor(rows)
+
+
+@wrong(sincos_pairs, "counted from 1")
+def from_place_1(num_positions, embed_dim):
+    return sines_and_cosines_in_slices(num_positions + 1, embed_dim)[1:]
+
+
+@wrong(sincos_pairs, "half the exponent")
+def one_forgets_the_two(num_positions, embed_dim):
+    def value(n, feature):
+        angle = n / 10000 ** (feature // 2 / embed_dim)
+        return math.cos(angle) if feature % 2 else math.sin(angle)
+
+    rows = [[value(n, f) for f in range(embed_dim)] for n in range(num_positions)]
+    return torch.tensor(rows)
+
+
+@wrong(sincos_pairs, "twice the exponent")
+def two_twice(num_positions, embed_dim):
+    def value(n, feature):
+        angle = n / 10000 ** (4 * (feature // 2) / embed_dim)
+        return math.cos(angle) if feature % 2 else math.sin(angle)
+
+    rows = [[value(n, f) for f in range(embed_dim)] for n in range(num_positions)]
+    return torch.tensor(rows)
+
+
+@wrong(sincos_pairs, "transposed")
+def features_by_places(num_positions, embed_dim):
+    return sines_and_cosines_in_slices(num_positions, embed_dim).mT
+
+
+@wrong(sincos_pairs, "dtype")
+def in_double(num_positions, embed_dim):
+    return sines_and_cosines_in_slices(num_positions, embed_dim).double()
+
+
+@wrong(sincos_pairs, "wrong features")
+def another_base(num_positions, embed_dim):
+    def value(n, feature):
+        angle = n / 1000 ** (2 * (feature // 2) / embed_dim)
+        return math.cos(angle) if feature % 2 else math.sin(angle)
+
+    rows = [[value(n, f) for f in range(embed_dim)] for n in range(num_positions)]
+    return torch.tensor(rows)
+
+
+# grid_table
+
+
+@right(grid_table)
+def broadcast(row_table, col_table):
+    return (row_table[:, None] + col_table).reshape(-1, row_table.shape[1])
+
+
+@right(grid_table)
+def patch_by_patch(row_table, col_table):
+    return torch.stack([row + col for row in row_table for col in col_table])
+
+
+@right(grid_table)
+def looked_up(row_table, col_table):
+    n = torch.arange(len(row_table) * len(col_table))
+    return row_table[n // len(col_table)] + col_table[n % len(col_table)]
+
+
+@wrong(grid_table, "columns first")
+def down_the_columns(row_table, col_table):
+    return torch.stack([row + col for col in col_table for row in row_table])
+
+
+@wrong(grid_table, "both repeated")
+def tables_repeated(row_table, col_table):
+    n = torch.arange(len(row_table) * len(col_table))
+    return row_table[n % len(row_table)] + col_table[n % len(col_table)]
+
+
+@wrong(grid_table, "multiplied")
+def products(row_table, col_table):
+    return torch.stack([row * col for row in row_table for col in col_table])
+
+
+@wrong(grid_table, "halved")
+def means(row_table, col_table):
+    return torch.stack([(row + col) / 2 for row in row_table for col in col_table])
+
+
+@wrong(grid_table, "rows only")
+def row_of_each(row_table, col_table):
+    return torch.stack([row for row in row_table for col in col_table])
+
+
+@wrong(grid_table, "columns only")
+def column_of_each(row_table, col_table):
+    return torch.stack([col for row in row_table for col in col_table])
+
+
+@wrong(grid_table, "joined, not added")
+def rows_and_columns_joined(row_table, col_table):
+    return torch.stack([torch.cat([r, c]) for r in row_table for c in col_table])
+
+
+@wrong(grid_table, "still a grid")
+def not_flattened(row_table, col_table):
+    return row_table[:, None, :] + col_table[None, :, :]
+
+
+@wrong(grid_table, "row_table")
+def rows_counted_by_rows(row_table, col_table):
+    n = torch.arange(len(row_table) * len(col_table))
+    row = (n // len(row_table)).clamp(max=len(row_table) - 1)
+    return row_table[row] + col_table[n % len(col_table)]
+
+
+# is_equivariant
+
+
+def _commutes(layer, tokens, order):
+    gap = layer(tokens[:, order]) - layer(tokens)[:, order]
+    return bool(gap.abs().max() < 1e-4)
+
+
+@right(is_equivariant)
+def many_random_orders(layer):
+    tokens = torch.randn(2, 7, 4)
+    return all(_commutes(layer, tokens, torch.randperm(7)) for _ in range(10))
+
+
+@right(is_equivariant)
+def swaps_of_two_tokens(layer):
+    tokens = torch.randn(1, 6, 5)
+    orders = []
+    for a in range(6):
+        for b in range(a):
+            order = list(range(6))
+            order[a], order[b] = b, a
+            orders.append(order)
+    return all(_commutes(layer, tokens, order) for order in orders)
+
+
+@right(is_equivariant)
+def a_turn_and_a_swap(layer):
+    tokens = torch.randn(3, 6, 4)
+    return _commutes(layer, tokens, [1, 2, 3, 4, 5, 0]) and _commutes(
+        layer, tokens, [1, 0, 2, 3, 4, 5]
+    )
+
+
+@wrong(is_equivariant, "too trusting")
+def only_reversed(layer):
+    tokens = torch.randn(2, 7, 4)
+    return _commutes(layer, tokens, list(range(7))[::-1])
+
+
+@wrong(is_equivariant, "too trusting")
+def only_turned(layer):
+    tokens = torch.randn(2, 7, 4)
+    return _commutes(layer, tokens, [1, 2, 3, 4, 5, 6, 0])
+
+
+@wrong(is_equivariant, "too trusting")
+def only_the_first_two_swapped(layer):
+    tokens = torch.randn(2, 7, 4)
+    return _commutes(layer, tokens, [1, 0, 2, 3, 4, 5, 6])
+
+
+@wrong(is_equivariant, "too trusting")
+def halves_swapped(layer):
+    tokens = torch.randn(1, 6, 4)
+    return _commutes(layer, tokens, [3, 4, 5, 0, 1, 2])
+
+
+@wrong(is_equivariant, "too trusting")
+def compares_the_mean(layer):
+    tokens = torch.randn(2, 7, 4)
+    gap = layer(tokens[:, torch.randperm(7)]).mean(1) - layer(tokens).mean(1)
+    return bool(gap.abs().max() < 1e-4)
+
+
+@wrong(is_equivariant, "too strict")
+def invariant_instead(layer):
+    tokens = torch.randn(2, 7, 4)
+    gap = layer(tokens[:, torch.randperm(7)]) - layer(tokens)
+    return bool(gap.abs().max() < 1e-4)
+
+
+@wrong(is_equivariant, "too strict")
+def each_token_alone(layer):
+    tokens = torch.randn(2, 7, 4)
+    gap = layer(tokens)[:, :1] - layer(tokens[:, :1])
+    return many_random_orders(layer) and bool(gap.abs().max() < 1e-4)
+
+
+@wrong(is_equivariant, "too strict")
+def must_depend_on_the_tokens(layer):
+    return many_random_orders(layer) and bool(layer(torch.randn(1, 5, 4)).any())
+
+
+@wrong(is_equivariant, "type")
+def returns_the_gap(layer):
+    tokens = torch.randn(2, 7, 4)
+    order = torch.randperm(7)
+    return (layer(tokens[:, order]) - layer(tokens)[:, order]).abs().max()
+
+
+# shuffle_share
+
+
+def _with_orders(orders):
+    """Return an answer that takes the orders (b, n) of a seed from a function."""
+
+    def answer(model, images, patch_size, seeds):
+        before = model(images).argmax(dim=1)
+        patches = vitlib.split_patches(images, patch_size)
+        shares = []
+        for seed in seeds:
+            order = orders(seed, *patches.shape[:2])
+            moved = patches.gather(1, order[..., None].expand_as(patches))
+            other = vitlib.merge_patches(moved, patch_size, tuple(images.shape[2:]))
+            shares.append((model(other).argmax(dim=1) != before).float().mean())
+        return torch.stack(shares)
+
+    return answer
+
+
+def _drawn_orders(seed, b, n):
+    dice = torch.Generator().manual_seed(seed)
+    return torch.rand(b, n, generator=dice).argsort(dim=1)
+
+
+def _noisy(moves):
+    """Return an answer that changes images by a function of images and size."""
+
+    def answer(model, images, patch_size, seeds):
+        before, shares = model(images).argmax(dim=1), []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            after = model(moves(images, patch_size)).argmax(dim=1)
+            shares.append((after != before).float().mean())
+        return torch.stack(shares)
+
+    return answer
+
+
+@right(shuffle_share)
+def sorted_dice(model, images, patch_size, seeds):
+    return _with_orders(_drawn_orders)(model, images, patch_size, seeds)
+
+
+@right(shuffle_share)
+def image_by_image(model, images, patch_size, seeds):
+    shares = torch.zeros(len(seeds))
+    for place, seed in enumerate(seeds):
+        torch.manual_seed(seed)
+        for image in images:
+            patches = vitlib.split_patches(image[None], patch_size)
+            order = torch.randperm(patches.shape[1])
+            other = vitlib.merge_patches(
+                patches[:, order], patch_size, tuple(image.shape[1:])
+            )
+            shares[place] += model(other).argmax() != model(image[None]).argmax()
+    return shares / len(images)
+
+
+@right(shuffle_share)
+def unfolded_and_numpy(model, images, p, seeds):
+    said = model(images).max(dim=1).indices
+    columns = F.unfold(images, p, stride=p)  # (b, c*p*p, n)
+    shares = []
+    for seed in seeds:
+        dice = np.random.default_rng(seed)
+        mixed = torch.stack([one[:, dice.permutation(one.shape[1])] for one in columns])
+        other = F.fold(mixed, images.shape[2:], p, stride=p)
+        shares.append((model(other).max(dim=1).indices != said).double().mean().item())
+    return torch.tensor(shares)
+
+
+@wrong(shuffle_share, "patches torn")
+def pixels_shuffled(model, images, patch_size, seeds):
+    def moves(images, p):
+        order = torch.rand(len(images), 1, images[0, 0].numel()).argsort(dim=2)
+        return images.flatten(2).gather(2, order.expand(-1, 2, -1)).view_as(images)
+
+    return _noisy(moves)(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "answers that cannot change")
+def images_shuffled(model, images, patch_size, seeds):
+    return _noisy(lambda x, p: x[torch.randperm(len(x))])(
+        model, images, patch_size, seeds
+    )
+
+
+@wrong(shuffle_share, "one order for all")
+def one_order_for_the_batch(model, images, patch_size, seeds):
+    def orders(seed, b, n):
+        torch.manual_seed(seed)
+        return torch.randperm(n).expand(b, n)
+
+    return _with_orders(orders)(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "no dice")
+def reversed_patches(model, images, patch_size, seeds):
+    return _with_orders(lambda seed, b, n: torch.arange(n).flip(0).expand(b, n))(
+        model, images, patch_size, seeds
+    )
+
+
+@wrong(shuffle_share, "no dice")
+def shuffled_and_not_used(model, images, patch_size, seeds):
+    def moves(images, p):
+        patches = vitlib.split_patches(images, p)
+        patches[:, torch.randperm(patches.shape[1])]
+        return vitlib.merge_patches(patches, p, tuple(images.shape[2:]))
+
+    return _noisy(moves)(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "seeds ignored")
+def always_seed_0(model, images, patch_size, seeds):
+    return _with_orders(lambda seed, b, n: _drawn_orders(0, b, n))(
+        model, images, patch_size, seeds
+    )
+
+
+@wrong(shuffle_share, "seeds run on")
+def seeded_once(model, images, patch_size, seeds):
+    torch.manual_seed(seeds[0])
+    return _with_orders(lambda seed, b, n: torch.rand(b, n).argsort(dim=1))(
+        model, images, patch_size, seeds
+    )
+
+
+@wrong(shuffle_share, "scores compared")
+def any_change_of_a_score(model, images, patch_size, seeds):
+    shares = []
+    patches = vitlib.split_patches(images, patch_size)
+    for seed in seeds:
+        order = _drawn_orders(seed, *patches.shape[:2])
+        moved = patches.gather(1, order[..., None].expand_as(patches))
+        other = vitlib.merge_patches(moved, patch_size, tuple(images.shape[2:]))
+        shares.append((model(other) != model(images)).any(dim=1).float().mean())
+    return torch.stack(shares)
+
+
+@wrong(shuffle_share, "share that stays")
+def stability(model, images, patch_size, seeds):
+    return 1 - sorted_dice(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "form")
+def mean_over_the_seeds(model, images, patch_size, seeds):
+    return sorted_dice(model, images, patch_size, seeds).mean()
+
+
+@wrong(shuffle_share, "no share")
+def percent_of_answers(model, images, patch_size, seeds):
+    return 100 * sorted_dice(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "answers that cannot change")
+def merged_as_a_square(model, images, patch_size, seeds):
+    def moves(images, p):
+        b, c, high, wide = images.shape
+        grid = vitlib.split_patches(images, p).unflatten(2, (c, p, p))
+        mixed = torch.stack([one[torch.randperm(len(one))] for one in grid])
+        return mixed.reshape(b, c, high, wide)
+
+    return _noisy(moves)(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "other share")
+def rows_of_the_grid_only(model, images, patch_size, seeds):
+    def moves(images, p):
+        strips = images.unflatten(2, (-1, p))
+        return torch.stack(
+            [one[:, torch.randperm(one.shape[1])] for one in strips]
+        ).flatten(2, 3)
+
+    return _noisy(moves)(model, images, patch_size, seeds)

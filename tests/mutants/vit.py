@@ -1,7 +1,9 @@
 """Answers to the tasks of chapter 08."""
 
+import copy
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -9,7 +11,16 @@ from torch import nn
 
 import vitlib
 from mutants.answers import right, wrong
-from vitlib.checks.vit import ViT, count_flops, count_parameters, first_loss
+from vitlib.checks.vit import (
+    RegisterViT,
+    ViT,
+    count_flops,
+    count_parameters,
+    first_loss,
+    uses_every_parameter,
+    verdict,
+    window_flops,
+)
 
 # ViT
 
@@ -547,3 +558,392 @@ def three_operations(config):
 @wrong(count_flops, "crash")
 def a_name_that_is_not_there(config):
     return 2 * config.num_token * config.embed_dim
+
+
+@wrong(ViT, "one block only", "simon-ging/coot-videotext issue 5")
+class Loop_that_starts_anew(Short):
+    def encode(self, x):
+        out = None
+        for block in self.blocks:
+            out = block(x)
+        return out
+
+
+# window_flops
+
+
+@right(window_flops)
+def pairs_of_all_windows(grid_size, window, embed_dim):
+    rows, cols = grid_size
+    windows = (rows // window) * (cols // window)
+    return 2 * 2 * windows * (window * window) ** 2 * embed_dim
+
+
+@right(window_flops)
+def token_by_token(grid_size, window, embed_dim):
+    tokens = grid_size[0] * grid_size[1]
+    return sum(4 * window**2 * embed_dim for _ in range(tokens))
+
+
+@right(window_flops)
+def in_floats(grid_size, window, embed_dim):
+    return 4.0 * grid_size[0] * grid_size[1] * window * window * embed_dim
+
+
+@wrong(window_flops, "every pair")
+def no_windows(grid_size, window, embed_dim):
+    tokens = grid_size[0] * grid_size[1]
+    return 2 * 2 * tokens * tokens * embed_dim
+
+
+@wrong(window_flops, "one window only")
+def tokens_of_a_window_squared(grid_size, window, embed_dim):
+    tokens = window**2
+    return 4 * tokens**2 * embed_dim
+
+
+@wrong(window_flops, "side for area")
+def window_tokens_in_a_row(grid_size, window, embed_dim):
+    return 4 * grid_size[0] * grid_size[1] * embed_dim * window
+
+
+@wrong(window_flops, "scores alone")
+def one_product_of_two(grid_size, window, embed_dim):
+    return pairs_of_all_windows(grid_size, window, embed_dim) // 2
+
+
+@wrong(window_flops, "multiply-adds of one product")
+def pairs_times_length(grid_size, window, embed_dim):
+    return grid_size[0] * grid_size[1] * window**2 * embed_dim
+
+
+@wrong(window_flops, "square grids only")
+def square_grids_only(grid_size, window, embed_dim):
+    return 4 * grid_size[0] ** 2 * window**2 * embed_dim
+
+
+@wrong(window_flops, "count")
+def three_products(grid_size, window, embed_dim):
+    return 6 * grid_size[0] * grid_size[1] * window**2 * embed_dim
+
+
+# RegisterViT
+
+
+class Registered(Short):
+    """A short ViT with registers."""
+
+    def __init__(self, n, p, e, depth, h, classes, num_registers):
+        super().__init__(n, p, e, depth, h, classes)
+        self.registers = nn.Parameter(torch.zeros(1, num_registers, e))
+
+    def rows(self, x):
+        """Return the registers for every image."""
+        return self.registers.repeat(len(x), 1, 1)
+
+
+@right(RegisterViT)
+class Registers_last(Registered):
+    def enter(self, x):
+        return torch.cat([super().enter(x), self.rows(x)], dim=1)
+
+
+@right(RegisterViT)
+class Registers_behind_the_class_token(Registered):
+    def enter(self, x):
+        x = super().enter(x)
+        return torch.cat([x[:, :1], self.rows(x), x[:, 1:]], dim=1)
+
+
+@right(RegisterViT)
+class Registers_first_and_skipped(Registered):
+    def enter(self, x):
+        return torch.cat([self.rows(x), super().enter(x)], dim=1)
+
+    def score(self, x):
+        return super().score(x[:, self.registers.shape[1] :])
+
+
+@right(RegisterViT)
+class From_the_library(vitlib.ViT):
+    def __init__(self, config, num_registers):
+        super().__init__(config)
+        self.registers = nn.Parameter(torch.randn(1, num_registers, config.embed_dim))
+
+    def forward(self, images):
+        x = vitlib.prepend_cls_token(self.patch_embed(images), self.cls_token)
+        x = x + self.pos_embed
+        x = torch.cat([x, self.registers.expand(len(x), -1, -1)], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x[:, 0]))
+
+
+@wrong(RegisterViT, "a register is read")
+class Registers_in_front(Registered):
+    def enter(self, x):
+        return torch.cat([self.rows(x), super().enter(x)], dim=1)
+
+
+@wrong(RegisterViT, "registers averaged in")
+class Mean_of_all(Registers_last):
+    def score(self, x):
+        return self.head(self.norm(x.mean(dim=1)))
+
+
+@wrong(RegisterViT, "the last register is read")
+class Last_token_read(Registers_last):
+    def score(self, x):
+        return self.head(self.norm(x)[:, -1])
+
+
+@wrong(RegisterViT, "mean of the patches")
+class Patches_averaged(Registers_last):
+    def score(self, x):
+        n = self.pos_embed.shape[1]
+        return self.head(self.norm(x[:, 1:n].mean(dim=1)))
+
+
+@wrong(RegisterViT, "class token without a position")
+class Positions_of_patches_alone(Registered):
+    def enter(self, x):
+        cls = self.cls_token.expand(len(x), -1, -1)
+        return torch.cat([cls, self.rows(x), x + self.pos_embed[:, 1:]], dim=1)
+
+
+@wrong(RegisterViT, "registers without effect")
+class Registers_shut_out(Registers_last):
+    def encode(self, x):
+        n = self.pos_embed.shape[1]
+        rest = x[:, n:]
+        return torch.cat([super().encode(x[:, :n]).abs(), rest], dim=1)
+
+
+@wrong(RegisterViT, "registers left out")
+class Registers_never_used(Registered):
+    pass
+
+
+@wrong(RegisterViT, "registers renewed")
+class Fresh_ones_for_every_block(Registered):
+    def encode(self, x):
+        for block in self.blocks:
+            x = block(torch.cat([x, self.rows(x)], dim=1))[:, : x.shape[1]]
+        return x
+
+
+@wrong(RegisterViT, "registers added")
+class Sum_of_the_registers(Registered):
+    def enter(self, x):
+        return super().enter(x) + self.registers.sum(1, keepdim=True)
+
+
+@wrong(RegisterViT, "one register only")
+class First_register_only(Registered):
+    def enter(self, x):
+        return torch.cat([super().enter(x), self.rows(x)[:, :1]], dim=1)
+
+
+@wrong(RegisterViT, "crash")
+class Batch_of_one(Registered):
+    def enter(self, x):
+        return torch.cat([super().enter(x), self.registers], dim=1)
+
+
+@wrong(RegisterViT, "shapes")
+class Positions_for_all(Registered):
+    def __init__(self, n, p, e, depth, h, classes, num_registers):
+        super().__init__(n, p, e, depth, h, classes, num_registers)
+        self.pos_embed = nn.Parameter(torch.zeros(1, n + 1 + num_registers, e))
+
+
+@wrong(RegisterViT, "class token or head")
+class Head_of_class_token_and_register(Registers_last):
+    def score(self, x):
+        return self.head(self.norm(x[:, 0] + x[:, -1]))
+
+
+# uses_every_parameter
+
+
+def shaken(model):
+    """Return a copy with other numbers."""
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.5)
+    return model.zero_grad() or model
+
+
+@right(uses_every_parameter)
+def gradients_of_a_shaken_copy(model, images):
+    model = shaken(model)
+    model(images).square().sum().backward()
+    return all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+@right(uses_every_parameter)
+def change_each_and_look(model, images):
+    model = shaken(model)
+    with torch.no_grad():
+        before = model(images)
+        for parameter in model.parameters():
+            old = parameter.clone()
+            parameter.copy_(torch.randn_like(old) * 3)
+            if torch.allclose(model(images), before, atol=1e-6):
+                return False
+            parameter.copy_(old)
+    # A change can go through where no gradient comes back.
+    return gradients_of_a_shaken_copy(model, images)
+
+
+@right(uses_every_parameter)
+def autograd_with_unused_allowed(model, images):
+    model = shaken(model)
+    wanted = list(model.parameters())
+    grads = torch.autograd.grad(model(images).sum(), wanted, allow_unused=True)
+    return not any(grad is None or grad.abs().max() == 0 for grad in grads)
+
+
+@wrong(uses_every_parameter, "fresh model refused")
+def gradients_as_they_are(model, images):
+    model(images).sum().backward()
+    return all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
+
+
+@wrong(uses_every_parameter, "no positions")
+def layers_only(model, images):
+    model = shaken(model)
+    model(images).sum().backward()
+    return all(
+        p.grad is not None and p.grad.any()
+        for layer in model.modules()
+        if isinstance(layer, nn.Linear | nn.LayerNorm | nn.Conv2d)
+        for p in layer.parameters(recurse=False)
+    )
+
+
+@wrong(uses_every_parameter, "cut off")
+def changes_alone(model, images):
+    model = shaken(model)
+    with torch.no_grad():
+        before = model(images)
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 3)
+            after, before = model(images), before
+            if torch.equal(after, before):
+                return False
+            before = after
+    return True
+
+
+@wrong(uses_every_parameter, "always False")
+def every_number(model, images):
+    model = shaken(model)
+    model.head.bias.requires_grad_(False)
+    model(images).sum().backward()
+    return all(p.grad is not None and p.grad.all() for p in model.parameters())
+
+
+@wrong(uses_every_parameter, "always True")
+def does_it_require_gradients(model, images):
+    return all(p.requires_grad for p in model.parameters())
+
+
+@wrong(uses_every_parameter, "always False")
+def gradients_never_taken(model, images):
+    model(images)
+    return all(p.grad is not None for p in model.parameters())
+
+
+@wrong(uses_every_parameter, "crash")
+def gradient_of_none(model, images):
+    model = shaken(model)
+    model(images).sum().backward()
+    return all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+# verdict
+
+
+@right(verdict)
+def do_ranges_touch(first, second):
+    if min(first) > max(second):
+        return "first"
+    if max(first) < min(second):
+        return "second"
+    return "tie"
+
+
+@right(verdict)
+def every_pair(first, second):
+    if all(a > b for a in first for b in second):
+        return "first"
+    return "second" if all(a < b for a in first for b in second) else "tie"
+
+
+@right(verdict)
+def sorted_lists(first, second):
+    one, other = sorted(first), sorted(second)
+    apart = {one[0] - other[-1] > 0: "first", other[0] - one[-1] > 0: "second"}
+    return apart.get(True, "tie")
+
+
+@wrong(verdict, "means")
+def larger_mean(first, second):
+    one, other = np.mean(first), np.mean(second)
+    if np.isclose(one, other):
+        return "tie"
+    return "first" if one > other else "second"
+
+
+@wrong(verdict, "best seeds")
+def larger_maximum(first, second):
+    one, other = max(first), max(second)
+    return "tie" if one == other else "first" if one > other else "second"
+
+
+@wrong(verdict, "worst seeds")
+def larger_minimum(first, second):
+    one, other = min(first), min(second)
+    return "tie" if one == other else "first" if one > other else "second"
+
+
+@wrong(verdict, "seed by seed")
+def wins_on_every_seed(first, second):
+    pairs = list(zip(first, second, strict=False))
+    if all(a > b for a, b in pairs):
+        return "first"
+    return "second" if not any(a > b for a, b in pairs) else "tie"
+
+
+@wrong(verdict, "touching is apart")
+def not_strictly(first, second):
+    if min(first) >= max(second):
+        return "first"
+    return "second" if max(first) <= min(second) else "tie"
+
+
+@wrong(verdict, "swapped")
+def losses_for_accuracies(first, second):
+    return do_ranges_touch([-a for a in first], [-b for b in second])
+
+
+@wrong(verdict, "other rule")
+def more_than_two_points(first, second):
+    gap = np.mean(first) - np.mean(second)
+    return "tie" if abs(gap) < 0.06 else "first" if gap > 0 else "second"
+
+
+@wrong(verdict, "not symmetric")
+def first_or_tie(first, second):
+    return "first" if min(first) > max(second) else "tie"
+
+
+@wrong(verdict, "type")
+def none_for_a_tie(first, second):
+    if min(first) > max(second):
+        return "first"
+    if max(first) < min(second):
+        return "second"
+    return None

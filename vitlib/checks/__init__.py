@@ -10,24 +10,38 @@ says how far a guess was from the answer.
 
 from vitlib.checks import (
     attention,
+    capstone,
+    checkpoints,
     cls_token,
     encoder,
+    interpret,
     mlp,
     multi_head,
     patches,
     positions,
+    resolution,
+    train,
+    transfer,
     vit,
+    vit_vs_cnn,
 )
 from vitlib.checks.guessing import score
 
 __all__ = [
     "attention",
+    "capstone",
+    "checkpoints",
     "cls_token",
     "encoder",
+    "interpret",
     "mlp",
     "multi_head",
     "patches",
     "positions",
+    "resolution",
     "score",
+    "train",
+    "transfer",
     "vit",
+    "vit_vs_cnn",
 ]

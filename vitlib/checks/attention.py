@@ -1,4 +1,6 @@
-"""Checks of what chapter 04 builds: one head of attention."""
+"""Checks of what chapter 04 and its exercises build: one head of attention."""
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -6,6 +8,7 @@ from torch import Tensor, nn
 import vitlib.attention as library
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
 from vitlib.checks.comparing import close
+from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import any_order_of_tokens, each_image_alone, narrowed
 from vitlib.checks.wording import Finding
@@ -268,8 +271,6 @@ def _ratio_of_scores(got: Tensor, expected: Tensor) -> float | None:
 
 
 def _ask_weights(probe: Probe) -> Finding | None:
-    if probe.got.shape != probe.expected.shape:
-        return None
     return about_weights(probe.got, probe.expected, probe.given[2])
 
 
@@ -398,8 +399,6 @@ LATE = (
 def _ask_mixture(probe: Probe) -> Finding | None:
     """Read the weights off values that are 1 for one key each."""
     q, k, v, mask = probe.given
-    if probe.got.shape != probe.expected.shape:
-        return None
     keys = v.shape[-2]
     one_hot = torch.eye(keys, dtype=v.dtype).expand(*v.shape[:-2], keys, keys)
     read = probe.run(q, k, one_hot.contiguous(), mask)
@@ -514,10 +513,13 @@ class _SelfAttention(nn.Module):
 
     def forward(self, tokens, mask=None):
         q, k, v = self.cut(self.qkv(tokens))
-        return self.proj(self.attend(q, k, v, mask))
+        return self.project(self.attend(q, k, v, mask))
 
     def cut(self, qkv):
         return qkv.chunk(3, dim=-1)
+
+    def project(self, x):
+        return self.proj(x)
 
     def attend(self, q, k, v, mask):
         return library.attend(q, k, v, mask)
@@ -531,29 +533,66 @@ def _attends(function):
     return SelfAttention
 
 
-def _cuts(function):
-    class SelfAttention(_SelfAttention):
+def around_attention(layer: type[nn.Module]) -> tuple[Mistake, ...]:
+    """Return what may go wrong before and after a layer's attention.
+
+    Args:
+        layer: Has the steps `cut` (of what qkv returns) and `project`.
+    Returns:
+        The mistakes, each a subclass of the layer.
+    Reference:
+        The book's page on the checkers.
+    """
+
+    def swapped(places):
         def cut(self, qkv):
-            return function(*qkv.chunk(3, dim=-1))
+            parts = layer.cut(self, qkv)
+            return tuple(parts[place] for place in places)
 
-    return SelfAttention
+        return type(layer.__name__, (layer,), {"cut": cut})
 
+    class Woven(layer):
+        """Take every third number for the queries."""
 
-class _Woven(_SelfAttention):
-    """Take every third number for the queries."""
+        def cut(self, qkv):
+            return qkv.unflatten(-1, (-1, 3)).unbind(-1)
 
-    def cut(self, qkv):
-        return qkv.unflatten(-1, (-1, 3)).unbind(-1)
+    class Unprojected(layer):
+        def project(self, x):
+            return x
 
+    class Residual(layer):
+        def forward(self, tokens, mask=None):
+            return tokens + super().forward(tokens, mask)
 
-class _Unprojected(_SelfAttention):
-    def forward(self, tokens, mask=None):
-        return self.attend(*self.cut(self.qkv(tokens)), mask)
-
-
-class _Residual(_SelfAttention):
-    def forward(self, tokens, mask=None):
-        return tokens + super().forward(tokens, mask)
+    return (
+        *(
+            Mistake(
+                "q, k and v swapped",
+                "the three parts of qkv are taken in another order: the rows of its "
+                "weight are all queries, then all keys, then all values",
+                swapped(places),
+            )
+            for places in ((1, 0, 2), (2, 1, 0), (0, 2, 1), (1, 2, 0), (2, 0, 1))
+        ),
+        Mistake(
+            "q, k and v woven",
+            "queries, keys and values take turns in what qkv returns, if one believes "
+            "your cut: they stand one after the other",
+            Woven,
+        ),
+        Mistake(
+            "no projection",
+            "the last linear map, proj, is not used",
+            Unprojected,
+        ),
+        Mistake(
+            "residual inside",
+            "the tokens are added to the result: that is the block's part, the layer "
+            "returns what attention gathers",
+            Residual,
+        ),
+    )
 
 
 def _layer(b: int, n: int, e: int, mask: Tensor | None) -> tuple:
@@ -579,45 +618,611 @@ SelfAttention = ClassJudge(
             if m.name != "softmax over the heads"
         ),
         *(Mistake(m.name, m.tell, _attends(m.twin)) for m in LATE),
-        Mistake(
-            "q, k and v swapped",
-            "the three parts of qkv are taken in another order: the rows of its weight "
-            "are all queries, then all keys, then all values",
-            _cuts(lambda q, k, v: (k, q, v)),
-        ),
-        Mistake(
-            "q, k and v swapped",
-            "the three parts of qkv are taken in another order: the rows of its weight "
-            "are all queries, then all keys, then all values",
-            _cuts(lambda q, k, v: (v, k, q)),
-        ),
-        Mistake(
-            "q, k and v swapped",
-            "the three parts of qkv are taken in another order: the rows of its weight "
-            "are all queries, then all keys, then all values",
-            _cuts(lambda q, k, v: (q, v, k)),
-        ),
-        Mistake(
-            "q, k and v woven",
-            "queries, keys and values take turns in what qkv returns, if one believes "
-            "your cut: they stand one after the other",
-            _Woven,
-        ),
-        Mistake(
-            "no projection",
-            "the last linear map, proj, is not used",
-            _Unprojected,
-        ),
-        Mistake(
-            "residual inside",
-            "the tokens are added to the result: that is the block's part, the layer "
-            "returns what attention gathers",
-            _Residual,
-        ),
+        *around_attention(_SelfAttention),
     ),
     questions=(each_image_alone(1, 2), any_order_of_tokens(1)),
     narrowing=(SCORES_OR_VALUES,),
     hints={
         "qkv": "One linear map for all three: (3e, e), rows of q, then k, then v",
     },
+)
+
+
+# The exercises: how many keys are heard, padding, keys in two parts, and time
+
+
+def _heard(weights: Tensor) -> Tensor:
+    return torch.special.entr(weights).sum(dim=-1).exp()
+
+
+def _shares(*shape: int, loud: float = 1.0) -> Tensor:
+    return (loud * drawn(*shape, seed=sum(shape))).softmax(dim=-1)
+
+
+def _about_heard(probe: Probe) -> Finding | None:
+    """Ask for the number where it is known: n equal weights."""
+    (weights,) = probe.given
+    keys = weights.shape[-1]
+    even = probe.run(torch.full_like(weights, 1 / keys))
+    if even is not None and not close(even, torch.full_like(even, keys)):
+        return Finding(
+            "equal weights",
+            f"with {keys} equal weights {keys} keys are heard, but it returns "
+            f"{even.flatten()[0]:.4g}",
+        )
+    return Finding(
+        "other count",
+        f"right for {keys} equal weights, wrong for uneven ones: e to the entropy is "
+        "asked for, and there are other ways to count",
+    )
+
+
+keys_heard = Judge(
+    task="keys_heard",
+    arguments=("weights",),
+    axes="b h i",
+    oracle=_heard,
+    cases=(
+        Case("one query, two equal weights", (torch.full((1, 1, 1, 2), 0.5),)),
+        Case("three keys", (_shares(1, 1, 2, 3),)),
+        Case(
+            "weights of 0 and 1",
+            (torch.eye(3).expand(1, 2, 3, 3).clone(),),
+        ),
+        Case(
+            "two of four keys shut out", (torch.tensor([[[[0.25, 0.0, 0.75, 0.0]]]]),)
+        ),
+        Case("a batch of two", (_shares(2, 3, 4, 6, loud=2.0),)),
+    ),
+    mistakes=(
+        Mistake(
+            "entropy",
+            "this is the entropy: for one key it is 0, and there one key is heard. "
+            "Which function makes 1 of 0?",
+            lambda weights: torch.special.entr(weights).sum(dim=-1),
+        ),
+        Mistake(
+            "over the queries",
+            "the sum runs over the queries: asked is how many keys a query hears",
+            lambda weights: torch.special.entr(weights).sum(dim=-2).exp(),
+        ),
+        Mistake(
+            "sign lost",
+            "less than one key is heard, if one believes this: look at the sign of the "
+            "entropy",
+            lambda weights: (-torch.special.entr(weights).sum(dim=-1)).exp(),
+        ),
+        Mistake(
+            "two bases",
+            "the logarithm has one base and the power another: they must be the same",
+            lambda weights: (
+                torch.special.entr(weights).sum(dim=-1) / math.log(2)
+            ).exp(),
+        ),
+        Mistake(
+            "NaN at 0",
+            "NaN where a weight is 0: 0 times the logarithm of 0. A key without weight "
+            "adds nothing to an entropy",
+            lambda weights: (-weights * weights.log()).sum(dim=-1).exp(),
+        ),
+        Mistake(
+            "one over the squares",
+            "this is 1 over the sum of squares, another way to count: here it is e to "
+            "the entropy",
+            lambda weights: 1 / weights.square().sum(dim=-1),
+        ),
+        Mistake(
+            "share of all keys",
+            "this is a share of all keys: how many are heard is asked for",
+            lambda weights: _heard(weights) / weights.shape[-1],
+        ),
+        Mistake(
+            "keys that are open",
+            "every key with any weight is counted as one: a key with little weight is "
+            "hardly heard",
+            lambda weights: (weights > 0).sum(dim=-1).to(weights.dtype),
+        ),
+        Mistake(
+            "one number for all",
+            "there is one number for all queries: each hears its own number of keys",
+            lambda weights: _heard(weights).mean(),
+        ),
+    ),
+    questions=(_about_heard,),
+)
+
+
+# Padding: True hides a key
+
+
+def _with_hidden(weights):
+    """Let a form of attention weights take keys that are hidden."""
+    return lambda q, k, hidden: weights(q, k, ~hidden[:, None, None])
+
+
+def _hidden_rows(q, k, hidden):
+    """Close the queries' rows."""
+    return _scores(q, k).masked_fill(hidden[:, None, :, None], -1e9).softmax(dim=-1)
+
+
+def _first_hidden(q, k, hidden):
+    """Hide in all images what is hidden in the first."""
+    return _softmax(_scores(q, k), ~hidden[:1, None, None])
+
+
+def _padding(b: int, h: int, i: int, j: int, d: int, seed: int) -> tuple:
+    hidden = torch.arange(j) >= torch.arange(j - b, j)[:, None]
+    return drawn(b, h, i, d, seed=seed), drawn(b, h, j, d, seed=seed + 1), hidden
+
+
+def _ask_padded(probe: Probe) -> Finding | None:
+    return about_weights(probe.got, probe.expected, ~probe.given[2][:, None, None])
+
+
+padded_weights = Judge(
+    task="padded_weights",
+    arguments=("q", "k", "hidden"),
+    axes="b h i j",
+    oracle=_with_hidden(library.attention_weights),
+    cases=(
+        Case("three keys, the last hidden", _padding(1, 1, 2, 3, 2, 31)),
+        Case("as many images as heads", _padding(2, 2, 4, 4, 3, 33)),
+        Case(
+            "nothing hidden", (*_padding(2, 1, 3, 4, 2, 35)[:2], torch.zeros(2, 4) > 0)
+        ),
+        Case("three images, five heads", _padding(3, 5, 4, 6, 2, 37)),
+    ),
+    mistakes=(
+        *(
+            Mistake(mistake.name, mistake.tell, _with_hidden(mistake.twin))
+            for mistake in _WEIGHTS
+            if not mistake.name.startswith("mask i")
+        ),
+        Mistake(
+            "divided late",
+            "rows of weights sum to 1/√d instead of 1: you divided after the softmax",
+            _with_hidden(_divided_late),
+        ),
+        Mistake(
+            "mask ignored",
+            "right where nothing is hidden; hidden keys still have weight: hidden "
+            "changes nothing. masked_fill returns a new tensor",
+            lambda q, k, hidden: _softmax(_scores(q, k), None),
+        ),
+        Mistake(
+            "inverted",
+            "hidden keys alone have weight: here True means hidden",
+            lambda q, k, hidden: (
+                _scores(q, k).masked_fill(~hidden[:, None, None], -1e9).softmax(dim=-1)
+            ),
+        ),
+        Mistake(
+            "first image for all",
+            "in every image those keys are hidden that are hidden in the first",
+            _first_hidden,
+        ),
+        Mistake(
+            "heads for images",
+            "hidden is read as (h, j): broadcasting fits axes from the right, and the "
+            "axis left of j is i, then h. The batch needs its own place",
+            lambda q, k, hidden: _softmax(_scores(q, k), ~hidden[:, None]),
+        ),
+        Mistake(
+            "queries for images",
+            "hidden is read as (i, j): broadcasting fits axes from the right",
+            lambda q, k, hidden: _softmax(_scores(q, k), ~hidden),
+        ),
+        Mistake(
+            "rows, not columns",
+            "the rows of hidden tokens are closed: they may ask, but nobody may hear "
+            "them. Which of i and j is the key?",
+            _hidden_rows,
+        ),
+    ),
+    questions=(_ask_padded, each_image_alone(0, 1, 2)),
+)
+
+
+# Keys in two parts
+
+
+def _join(out_a: Tensor, lse_a: Tensor, out_b: Tensor, lse_b: Tensor) -> Tensor:
+    share = (lse_a - lse_b).sigmoid()[..., None]
+    return share * out_a + (1 - share) * out_b
+
+
+def _by_shares(share):
+    """Return an answer that mixes with another share of the first part."""
+
+    def answer(out_a, lse_a, out_b, lse_b):
+        part = share(lse_a, lse_b)[..., None]
+        return part * out_a + (1 - part) * out_b
+
+    return answer
+
+
+def _about_halves(probe: Probe) -> Finding | None:
+    """Ask what must hold whatever the shares are."""
+    out_a, lse_a, out_b, lse_b = probe.given
+    same = probe.run(out_a, lse_a, out_a, lse_b)
+    if same is not None and not close(same, out_a):
+        return Finding(
+            "no mean",
+            "where both parts found the same, the whole must find it too: your two "
+            "shares do not sum to 1",
+        )
+    silent = probe.run(out_a, lse_a, out_b, lse_b - 100)
+    if silent is not None and not close(silent, out_a):
+        return Finding(
+            "silent part",
+            "where all scores of b are lower by 100, only a is heard: yours still "
+            "hears b",
+        )
+    moved = probe.run(out_a, lse_a + 1, out_b, lse_b + 1)
+    if moved is not None and not close(moved, probe.got):
+        return Finding(
+            "constant counts",
+            "adding 1 to all scores changes the result: a softmax ignores that",
+        )
+    return Finding("other shares", "the shares sum to 1, but they are other ones")
+
+
+def _two_parts(b: int, h: int, i: int, d: int, seed: int, level: float = 0.0):
+    return (
+        drawn(b, h, i, d, seed=seed),
+        drawn(b, h, i, seed=seed + 1) + level,
+        drawn(b, h, i, d, seed=seed + 2),
+        drawn(b, h, i, seed=seed + 3) + level,
+    )
+
+
+join_halves = Judge(
+    task="join_halves",
+    arguments=("out_a", "lse_a", "out_b", "lse_b"),
+    axes="b h i d",
+    oracle=_join,
+    cases=(
+        Case("one query", _two_parts(1, 1, 1, 2, 41, level=3.0)),
+        Case("as many queries as features", _two_parts(1, 2, 3, 3, 45, level=3.0)),
+        Case("a batch of two", _two_parts(2, 3, 4, 5, 49, level=3.0)),
+        Case("large scores", _two_parts(2, 1, 3, 4, 53, level=200.0)),
+        Case("very low scores", _two_parts(2, 3, 5, 4, 57, level=-200.0)),
+    ),
+    mistakes=(
+        Mistake(
+            "plain mean",
+            "both parts count one half: but one of them may hold nearly all the weight",
+            _by_shares(lambda a, b: torch.full_like(a, 0.5)),
+        ),
+        Mistake(
+            "logarithms for sums",
+            "the shares are taken from the logarithms: what adds up over keys is the "
+            "sums of e to the score",
+            _by_shares(lambda a, b: a / (a + b)),
+        ),
+        Mistake(
+            "parts swapped",
+            "each part has the other's share",
+            _by_shares(lambda a, b: (b - a).sigmoid()),
+        ),
+        Mistake(
+            "the louder part only",
+            "only the louder part is heard: the other has a share, too",
+            _by_shares(lambda a, b: (a > b).to(a.dtype)),
+        ),
+        Mistake(
+            "sum of both",
+            "the two results are added: together their shares sum to 2",
+            lambda out_a, lse_a, out_b, lse_b: out_a + out_b,
+        ),
+        Mistake(
+            "not divided",
+            "the two results are multiplied with their sums and added, and never "
+            "divided by the sum of both",
+            lambda out_a, lse_a, out_b, lse_b: (
+                lse_a.exp()[..., None] * out_a + lse_b.exp()[..., None] * out_b
+            ),
+        ),
+        Mistake(
+            "overflows",
+            "right for small scores; e to a large one is beyond all numbers, e to a "
+            "very low one is 0. What may be subtracted from both logarithms without "
+            "changing the shares?",
+            _by_shares(lambda a, b: a.exp() / (a.exp() + b.exp())),
+        ),
+        Mistake(
+            "shares over the wrong axis",
+            "the softmax runs over the queries: it should run over the two parts",
+            lambda out_a, lse_a, out_b, lse_b: (
+                lse_a.softmax(-1)[..., None] * out_a
+                + lse_b.softmax(-1)[..., None] * out_b
+            ),
+        ),
+    ),
+    questions=(each_image_alone(0, 1, 2, 3), _about_halves),
+)
+
+
+# Layers that may not see what comes later
+
+
+def _looks(mask=None, late: bool = False, shut: float = NEVER):
+    """Return attention of tokens with themselves under a mask of (i, j)."""
+
+    def layer(tokens: Tensor) -> Tensor:
+        scores = tokens @ tokens.mT / tokens.shape[-1] ** 0.5
+        n = tokens.shape[1]
+        open_to = torch.ones(n, n).bool() if mask is None else mask(n)
+        if late:
+            return (scores.softmax(dim=-1) * open_to) @ tokens
+        return scores.masked_fill(~open_to, shut).softmax(dim=-1) @ tokens
+
+    return layer
+
+
+def _lower(n: int) -> Tensor:
+    return torch.ones(n, n).tril().bool()
+
+
+def _ahead(n: int) -> Tensor:
+    mask = torch.ones(n, n).tril(1).bool()
+    mask[0, 1:] = False
+    return mask
+
+
+def _second_seen(n: int) -> Tensor:
+    mask = _lower(n)
+    mask[0, 1:2] = True
+    return mask
+
+
+def _scaled_by_all(tokens: Tensor) -> Tensor:
+    return tokens / tokens.abs().amax(dim=1, keepdim=True)
+
+
+is_causal = decides(
+    "is_causal",
+    ("layer",),
+    (
+        Subject("a map of each token alone", lambda x: x.tanh() * 2, True),
+        Subject("attention under a lower triangle", _looks(_lower), True),
+        Subject("sums over the tokens so far", lambda x: x.cumsum(dim=1), True),
+        Subject(
+            "each token plus the one before it",
+            lambda x: x + torch.cat([x[:, :1] * 0, x[:, :-1]], dim=1),
+            True,
+        ),
+        Subject(
+            "a layer that shows the first token only",
+            lambda x: x[:, :1].expand_as(x),
+            True,
+        ),
+        Subject("attention without a mask", _looks(), False),
+        Subject(
+            "attention under an upper triangle", _looks(lambda n: _lower(n).T), False
+        ),
+        Subject(
+            "attention that sees one token ahead",
+            _looks(lambda n: torch.ones(n, n).tril(1).bool()),
+            False,
+        ),
+        Subject(
+            "attention in which all but the first token see one token ahead",
+            _looks(_ahead),
+            False,
+        ),
+        Subject(
+            "attention whose weights are set to 0 after the softmax",
+            _looks(_lower, late=True),
+            False,
+        ),
+        Subject(
+            "attention in which only the first token may see all",
+            _looks(lambda n: _lower(n) | (torch.arange(n) == 0)[:, None]),
+            False,
+        ),
+        Subject(
+            "attention in which the first token sees the second, and no other leaks",
+            _looks(_second_seen),
+            False,
+        ),
+        Subject(
+            "attention in which all see the last token",
+            _looks(lambda n: _lower(n) | (torch.arange(n) == n - 1)),
+            False,
+        ),
+        Subject(
+            "attention with scores of -5 where it should be shut",
+            _looks(_lower, shut=-5.0),
+            False,
+        ),
+        Subject(
+            "tokens less their mean", lambda x: x - x.mean(dim=1, keepdim=True), False
+        ),
+        Subject("tokens divided by the largest of all", _scaled_by_all, False),
+    ),
+)
+
+
+# What would be without a key
+
+
+def _effects_by(weigh):
+    """Return an answer that shuts keys in attention with other weights."""
+
+    def answer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = weigh(q, k, None)
+        result = weights @ v
+        gaps = (result[..., None, :] - v[:, :, None]).norm(dim=-1)
+        return weights / (1 - weights) * gaps
+
+    return answer
+
+
+def _without(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return each query's result without each key, (b, h, i, j, d)."""
+    open_to = ~torch.eye(k.shape[2], dtype=torch.bool)
+    return torch.stack([library.attend(q, k, v, mask=row) for row in open_to], dim=3)
+
+
+def _moved(measure):
+    """Return an answer that measures by another rule how far a result moves.
+
+    It gets the weights, the result, the values, and the result without each key.
+    """
+
+    def answer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = library.attention_weights(q, k)
+        result = (weights @ v)[..., None, :]  # (b, h, i, 1, d)
+        return measure(weights[..., None], result, v[:, :, None], _without(q, k, v))
+
+    return answer
+
+
+_key_effects = _moved(lambda w, result, v, without: (without - result).norm(dim=-1))
+
+
+def _score_of_zero(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores, effects = _scores(q, k), []
+    for j in range(k.shape[2]):
+        others = scores.clone()
+        others[..., j] = 0
+        moved = (others.softmax(dim=-1) - scores.softmax(dim=-1)) @ v
+        effects.append(moved.norm(dim=-1))
+    return torch.stack(effects, dim=-1)
+
+
+def _about_effects(probe: Probe) -> Finding | None:
+    """Ask for values of which the effect is known."""
+    q, k, v = probe.given
+    equal = probe.run(q, k, torch.ones_like(v))
+    if equal is not None and equal.abs().max() > 1e-3:
+        return Finding(
+            "equal values",
+            "where all values are equal, no key is missed: the others hold the same. "
+            f"Yours finds an effect of {equal.abs().max():.3g}",
+        )
+    twice = probe.run(q, k, 2 * v)
+    if twice is not None and not close(twice, 2 * probe.got):
+        return Finding(
+            "not a length",
+            "values twice as large move every result twice as far, and yours does "
+            "something else: what is squared, rooted or divided?",
+        )
+    pair = tuple(drawn(1, 1, n, 3, seed=n) for n in (1, 2, 2))
+    got, wanted = probe.run(*pair), probe.right(*pair)
+    if got is not None and got.shape == wanted.shape and not close(got, wanted):
+        return Finding(
+            "two keys",
+            "with two keys, shutting one leaves the value of the other: the result "
+            f"moves by {wanted.flatten()[0]:.3g} and {wanted.flatten()[1]:.3g}, and it "
+            f"says {got.flatten()[0]:.3g} and {got.flatten()[1]:.3g}",
+        )
+    return None
+
+
+def _asked(b: int, h: int, i: int, j: int, d: int, loud: float = 1.0) -> tuple:
+    return (
+        loud * drawn(b, h, i, d, seed=i),
+        drawn(b, h, j, d, seed=j + 1),
+        drawn(b, h, j, d + 1, seed=j + 2),
+    )
+
+
+key_effects = Judge(
+    task="key_effects",
+    arguments=("q", "k", "v"),
+    axes="b h i j",
+    oracle=_key_effects,
+    cases=(
+        Case("one query, two keys", _asked(1, 1, 1, 2, 2)),
+        Case("as many queries as keys", _asked(1, 2, 3, 3, 4)),
+        Case("equal values", (*_asked(1, 1, 2, 4, 3)[:2], torch.ones(1, 1, 4, 2))),
+        Case("sharp weights", _asked(1, 2, 4, 3, 5, loud=1.5)),
+        Case("a batch of two", _asked(2, 3, 4, 6, 5)),
+    ),
+    mistakes=(
+        Mistake(
+            "weights",
+            "these are the weights: a key with a large one may be missed by nobody",
+            lambda q, k, v: library.attention_weights(q, k),
+        ),
+        Mistake(
+            "weight not shared out",
+            "the weight was set to 0 behind the softmax, or the value to 0: then the "
+            "other weights sum to less than 1. Without the key they would share out "
+            "what it had",
+            _moved(lambda w, result, v, without: (w * v).norm(dim=-1)),
+        ),
+        Mistake(
+            "weight not shared out",
+            "the distance of value and result is multiplied by the weight: without the "
+            "key, the other weights grow until they sum to 1 again. By which factor?",
+            _moved(lambda w, result, v, without: (w * (result - v)).norm(dim=-1)),
+        ),
+        Mistake(
+            "score of 0",
+            "the key was replaced by zeros, or its score by 0: e to the 0 is 1, so it "
+            "still has weight",
+            _score_of_zero,
+        ),
+        Mistake(
+            "distance alone",
+            "this is how far each value lies from the result: a key that nobody hears "
+            "can lie far away",
+            _moved(lambda w, result, v, without: (result - v).norm(dim=-1)),
+        ),
+        Mistake(
+            "squared",
+            "the root is missing: this is the squared length",
+            _moved(lambda w, result, v, without: (without - result).square().sum(-1)),
+        ),
+        Mistake(
+            "absolute values",
+            "the sizes of the single numbers are added up: the length of a vector is "
+            "asked for",
+            _moved(lambda w, result, v, without: (without - result).abs().sum(-1)),
+        ),
+        Mistake(
+            "averaged numbers",
+            "the sizes of the single numbers are averaged: the length of a vector is "
+            "asked for",
+            _moved(lambda w, result, v, without: (without - result).abs().mean(-1)),
+        ),
+        Mistake(
+            "signs cancel",
+            "the numbers of the difference are added up with their signs: the length "
+            "of the vector is asked for",
+            _moved(lambda w, result, v, without: (without - result).sum(dim=-1)),
+        ),
+        Mistake(
+            "what is left",
+            "this is the length of the result without the key: how far it moves is "
+            "asked for",
+            _moved(lambda w, result, v, without: without.norm(dim=-1)),
+        ),
+        Mistake(
+            "lengths compared",
+            "the lengths of both results are subtracted: a result that turns has moved "
+            "and is as long as it was. Subtract, then take the length",
+            _moved(
+                lambda w, result, v, without: (
+                    without.norm(dim=-1) - result.norm(dim=-1)
+                ).abs()
+            ),
+        ),
+        Mistake(
+            "queries and keys swapped",
+            "the result is (b, h, j, i): the last axis is the key that is shut",
+            lambda q, k, v: _key_effects(q, k, v).mT,
+        ),
+        *(
+            Mistake(mistake.name, mistake.tell, _effects_by(mistake.twin))
+            for mistake in _WEIGHTS
+            if mistake.name.startswith(("not divided", "divided by", "softmax over"))
+        ),
+    ),
+    questions=(_about_effects, each_image_alone(0, 1, 2)),
+    dtypes=(torch.float64,),
+    gradients=False,
 )

@@ -10,6 +10,7 @@ import vitlib.encoder as library
 from vitlib.checks.attention import open_mask
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
 from vitlib.checks.comparing import close
+from vitlib.checks.deciding import decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import (
     any_order_of_tokens,
@@ -59,8 +60,6 @@ def _variance_for_root(tokens, weight, bias):
 def _about_norm(probe: Probe) -> Finding | None:
     """Ask for mean and spread of the result, before weight and bias."""
     tokens, weight, bias = probe.given
-    if probe.got.shape != tokens.shape:
-        return None
     plain = probe.run(tokens, torch.ones_like(weight), torch.zeros_like(bias))
     if plain is None or plain.shape != tokens.shape:
         return None
@@ -524,4 +523,606 @@ EncoderBlock = ClassJudge(
         "mlp.fc1.weight": "The MLP widens a token four times",
         "norm1.weight": "The norms are called norm1 and norm2",
     },
+)
+
+
+# A block whose branches are scaled
+
+
+class _LayerScale(_Block):
+    """A block with a factor for each number of a branch; mistakes overwrite forward."""
+
+    def __init__(self, embed_dim, num_heads):
+        super().__init__(embed_dim, num_heads)
+        self.scale1 = nn.Parameter(torch.full((embed_dim,), 1e-4))
+        self.scale2 = nn.Parameter(torch.full((embed_dim,), 1e-4))
+
+    def forward(self, x):
+        x = x + self.scale1 * self.attn(self.norm1(x))
+        return x + self.scale2 * self.mlp(self.norm2(x))
+
+
+def _scaled(first, second):
+    """Return the block with other halves, each a function of itself and the tokens."""
+
+    def forward(self, x):
+        return second(self, first(self, x))
+
+    return type("LayerScaleBlock", (_LayerScale,), {"forward": forward})
+
+
+def _first(self, x):
+    return x + self.scale1 * self.attn(self.norm1(x))
+
+
+def _second(self, x):
+    return x + self.scale2 * self.mlp(self.norm2(x))
+
+
+def _scale_case(b, n, e, h) -> tuple:
+    weights = drawn_weights(lambda: _LayerScale(e, h), seed=e)
+    return Build({"embed_dim": e, "num_heads": h}, weights), drawn(b, n, e, seed=n)
+
+
+def _scales_silent(probe: Probe) -> Finding | None:
+    """Ask what is left when both factors are 0."""
+    build, tokens = probe.given
+    weights = build.weights | silent("scale1", "scale2")(build.weights)
+    bare = probe.run(dataclasses.replace(build, weights=weights), tokens)
+    if bare is None or close(bare, tokens):
+        return None
+    return Finding(
+        "stream scaled",
+        "with both factors at 0 the tokens must come out as they went in, and they do "
+        "not: what do the factors multiply?",
+    )
+
+
+LayerScaleBlock = ClassJudge(
+    task="LayerScaleBlock",
+    arguments=("model", "tokens"),
+    axes="b n e",
+    oracle=_LayerScale,
+    cases=(
+        Case("two tokens and one head", _scale_case(1, 2, 4, 1)),
+        Case("as many tokens as features", _scale_case(2, 6, 6, 3)),
+        Case("two images", _scale_case(2, 5, 8, 2)),
+    ),
+    mistakes=(
+        Mistake(
+            "stream scaled",
+            "the factor multiplies the sum, the stream too: it belongs on the branch",
+            _scaled(
+                lambda self, x: self.scale1 * (x + self.attn(self.norm1(x))),
+                lambda self, x: self.scale2 * (x + self.mlp(self.norm2(x))),
+            ),
+        ),
+        Mistake(
+            "stream scaled",
+            "the factor multiplies the stream: it belongs on the branch",
+            _scaled(
+                lambda self, x: self.scale1 * x + self.attn(self.norm1(x)),
+                lambda self, x: self.scale2 * x + self.mlp(self.norm2(x)),
+            ),
+        ),
+        Mistake(
+            "scaled on the way in",
+            "the factor multiplies what enters the branch: it belongs on the result",
+            _scaled(
+                lambda self, x: x + self.attn(self.scale1 * self.norm1(x)),
+                lambda self, x: x + self.mlp(self.scale2 * self.norm2(x)),
+            ),
+        ),
+        Mistake(
+            "before the norm",
+            "the factor multiplies the tokens in front of the norm, which takes most "
+            "of it away again: it belongs on what the branch returns",
+            _scaled(
+                lambda self, x: x + self.attn(self.norm1(self.scale1 * x)),
+                lambda self, x: x + self.mlp(self.norm2(self.scale2 * x)),
+            ),
+        ),
+        Mistake(
+            "factors swapped",
+            "scale1 and scale2 have changed places",
+            _scaled(
+                lambda self, x: x + self.scale2 * self.attn(self.norm1(x)),
+                lambda self, x: x + self.scale1 * self.mlp(self.norm2(x)),
+            ),
+        ),
+        Mistake(
+            "one factor for both",
+            "scale1 is used twice: each branch has its own",
+            _scaled(_first, lambda self, x: x + self.scale1 * self.mlp(self.norm2(x))),
+        ),
+        Mistake(
+            "no factors",
+            "the factors are not used",
+            _scaled(
+                lambda self, x: x + self.attn(self.norm1(x)),
+                lambda self, x: x + self.mlp(self.norm2(x)),
+            ),
+        ),
+        Mistake(
+            "first branch only",
+            "the branch of the MLP is not scaled",
+            _scaled(_first, lambda self, x: x + self.mlp(self.norm2(x))),
+        ),
+        Mistake(
+            "second branch only",
+            "the branch of attention is not scaled",
+            _scaled(lambda self, x: x + self.attn(self.norm1(x)), _second),
+        ),
+        Mistake(
+            "no residual",
+            "nothing is added to the stream: each half replaces the tokens",
+            _scaled(
+                lambda self, x: self.scale1 * self.attn(self.norm1(x)),
+                lambda self, x: self.scale2 * self.mlp(self.norm2(x)),
+            ),
+        ),
+    ),
+    questions=(each_image_alone(1), any_order_of_tokens(1)),
+    narrowing=(
+        _scales_silent,
+        narrowed(
+            silent("scale2"),
+            right=Finding(
+                "one branch",
+                "right when the MLP adds nothing: look at the branch of the MLP",
+            ),
+            wrong=Finding(
+                "one branch",
+                "wrong even when the MLP adds nothing: look at the branch of attention",
+            ),
+        ),
+    ),
+    hints={
+        "scale1": "One factor for each number of a token: nn.Parameter of shape (e,)",
+        "scale2": "One factor for each number of a token: nn.Parameter of shape (e,)",
+    },
+)
+
+
+# A norm folded into the linear map behind it
+
+
+def _table(new_weight, new_bias):
+    """Return an answer that joins a weight and a bias, each made by a rule."""
+
+    def twin(weight, bias, gamma, beta):
+        given = weight, bias, gamma, beta
+        return torch.cat([new_weight(*given), new_bias(*given)[:, None]], dim=1)
+
+    return twin
+
+
+def _columns_scaled(weight, bias, gamma, beta):
+    return weight * gamma
+
+
+def _beta_through(weight, bias, gamma, beta):
+    return bias + weight @ beta
+
+
+def _which_side(probe: Probe) -> Finding | None:
+    """Ask which part of the table is wrong, and on which argument it depends."""
+    weight, bias, gamma, beta = probe.given
+    got, expected = probe.got, probe.expected
+    if weight.shape[0] == 1:
+        return None
+    if close(got[:, :-1], expected[:, :-1]):
+        for name, given in (
+            ("weight", (0 * weight, bias, gamma, beta)),
+            ("beta", (weight, bias, gamma, 0 * beta)),
+        ):
+            alone = probe.run(*given)
+            if alone is not None and not close(alone[:, -1], bias):
+                return Finding(
+                    "bias",
+                    f"the weight is right, the bias is not: with a {name} of zeros the "
+                    "bias must stay as it was, and yours changes",
+                )
+        return Finding(
+            "bias",
+            "the weight is right, the bias is not: what does the linear map make of "
+            "beta alone?",
+        )
+    if close(got[:, -1], expected[:, -1]):
+        return Finding(
+            "weight",
+            "the bias is right, the weight is not: which numbers does gamma multiply, "
+            "and by which axis of the weight do they enter?",
+        )
+    return None
+
+
+def _linear_and_norm(o: int, e: int) -> tuple:
+    return (
+        drawn(o, e, seed=o),
+        drawn(o, seed=o + 1),
+        1 + drawn(e, seed=e + 2) / 2,
+        drawn(e, seed=e + 3),
+    )
+
+
+fold_norm = Judge(
+    task="fold_norm",
+    arguments=("weight", "bias", "gamma", "beta"),
+    axes="o e+1",
+    oracle=_table(_columns_scaled, _beta_through),
+    cases=(
+        Case("one output", _linear_and_norm(1, 2)),
+        Case("as many outputs as inputs", _linear_and_norm(3, 3)),
+        Case("more outputs than inputs", _linear_and_norm(5, 3)),
+        Case("fewer outputs than inputs", _linear_and_norm(2, 4)),
+    ),
+    mistakes=(
+        Mistake(
+            "beta not mapped",
+            "beta is not in the bias: it passes through the linear map as well",
+            _table(_columns_scaled, lambda w, b, gamma, beta: b),
+        ),
+        Mistake(
+            "beta multiplied by gamma",
+            "beta is multiplied by gamma on its way: the norm adds it after gamma has "
+            "multiplied",
+            _table(_columns_scaled, lambda w, b, gamma, beta: b + (w * gamma) @ beta),
+        ),
+        Mistake(
+            "old bias lost",
+            "the linear map's own bias is missing",
+            _table(_columns_scaled, lambda w, b, gamma, beta: w @ beta),
+        ),
+        Mistake(
+            "gamma on the rows",
+            "gamma multiplies the rows of the weight: its numbers belong to what comes "
+            "in, and that enters by the columns",
+            _table(lambda w, b, gamma, beta: w * gamma[:, None], _beta_through),
+        ),
+        Mistake(
+            "gamma left out",
+            "gamma is not in the weight",
+            _table(lambda w, b, gamma, beta: w, _beta_through),
+        ),
+        Mistake(
+            "divided by gamma",
+            "the weight is divided by gamma: folding does what the norm did, and does "
+            "not undo it",
+            _table(lambda w, b, gamma, beta: w / gamma, _beta_through),
+        ),
+        Mistake(
+            "bias first",
+            "the bias stands in the first column: it should be the last",
+            lambda w, b, gamma, beta: torch.cat(
+                [_beta_through(w, b, gamma, beta)[:, None], w * gamma], dim=1
+            ),
+        ),
+        Mistake(
+            "gamma added",
+            "gamma is added to the weight: it multiplies",
+            _table(lambda w, b, gamma, beta: w + gamma, _beta_through),
+        ),
+        Mistake(
+            "beta subtracted",
+            "beta is subtracted: the norm adds it",
+            _table(_columns_scaled, lambda w, b, gamma, beta: b - w @ beta),
+        ),
+    ),
+    questions=(_which_side,),
+)
+
+
+# Does each block have weights of its own?
+
+
+class _Stack(nn.ModuleList):
+    """Blocks of which it is known whether each has weights of its own."""
+
+    def __init__(self, blocks, what, truth, fools, tell):
+        super().__init__(blocks)
+        self.what, self.truth, self.fools, self.tell = what, truth, fools, tell
+
+    def __repr__(self):
+        return f"<{self.what}>"
+
+
+def _fresh(seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return library.EncoderBlock(8, 2)
+
+
+def _tied(part: str, blocks: list[nn.Module]) -> list[nn.Module]:
+    """Give all blocks one part of the first."""
+    for block in blocks[1:]:
+        setattr(block, part, getattr(blocks[0], part))
+    return blocks
+
+
+def _copied(blocks: list[nn.Module], source: int, target: int) -> list[nn.Module]:
+    """Let a block start with the weights of another, in tensors of its own."""
+    blocks[target].load_state_dict(blocks[source].state_dict())
+    return blocks
+
+
+def _shaken(blocks: list[nn.Module]) -> list[nn.Module]:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for block in blocks:
+            for parameter in block.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return blocks
+
+
+_ONE = _fresh(0)
+_STACKS = (
+    _Stack(
+        [_fresh(0), _fresh(1)],
+        "two fresh blocks",
+        True,
+        "fresh blocks refused",
+        "these are two fresh blocks, each drawn for itself, and it says False. All "
+        "norms start with ones and zeros and all biases of attention with zeros: equal "
+        "numbers there mean nothing",
+    ),
+    _Stack(
+        [_ONE] * 3,
+        "one block three times",
+        False,
+        "one block again and again",
+        "fooled by a list that holds one block three times: three entries, one set of "
+        "weights",
+    ),
+    _Stack(
+        _copied([_fresh(0), _fresh(1)], 0, 1),
+        "two copies of one block",
+        False,
+        "copies",
+        "fooled by copies: each block has tensors of its own, but all start with the "
+        "same numbers. Whether two objects are the same is only half of the question",
+    ),
+    _Stack(
+        _tied("mlp", [_fresh(0), _fresh(1), _fresh(2)]),
+        "three blocks that share one MLP",
+        False,
+        "shared MLP",
+        "fooled by blocks that share a part: the blocks are different objects, their "
+        "MLP is the same one. Look at the parameters",
+    ),
+    _Stack(
+        _tied("norm1", [_fresh(0), _fresh(1)]),
+        "two blocks that share their first norm",
+        False,
+        "shared norm",
+        "fooled by a shared norm: fresh norms are equal in numbers and still must be "
+        "tensors of their own",
+    ),
+    _Stack(
+        _copied([_fresh(seed) for seed in range(4)], 1, 3),
+        "four blocks, the last a copy of the second",
+        False,
+        "copies far apart",
+        "fooled by copies that are not neighbours: the last block starts like the "
+        "second. Which pairs do you compare?",
+    ),
+    _Stack(
+        _shaken(_tied("attn", [_fresh(0), _fresh(1)])),
+        "two trained blocks that share their attention",
+        False,
+        "shared attention",
+        "fooled by shared attention: norms and MLPs differ here, attention is one "
+        "object",
+    ),
+    _Stack(
+        _shaken([_fresh(0), _fresh(1), _fresh(2)]),
+        "three trained blocks",
+        True,
+        "trained blocks refused",
+        "these are three trained blocks in which no number is equal, and it says False",
+    ),
+    _Stack(
+        [_fresh(0)],
+        "one block alone",
+        True,
+        "one block refused",
+        "one block has nobody to share with, and it says False",
+    ),
+)
+
+blocks_are_independent = decides(
+    "blocks_are_independent",
+    ("blocks",),
+    _STACKS,
+    mistakes=(
+        Mistake(
+            "always False",
+            "it says False of every stack, of right ones too: is a block compared with "
+            "itself, or are numbers compared that are equal by design?",
+            lambda blocks: False,
+        ),
+    ),
+)
+
+
+# What each block does to the stream
+
+
+def _ratios(measure):
+    """Return an answer that compares each block's input and output by a rule."""
+
+    def twin(blocks, tokens):
+        effects = []
+        for block in blocks:
+            after = block(tokens)
+            effects.append(measure(tokens, after))
+            tokens = after
+        return torch.stack(effects)
+
+    return twin
+
+
+def _step(before: Tensor, after: Tensor) -> Tensor:
+    return ((after - before).norm(dim=-1) / before.norm(dim=-1)).mean()
+
+
+def _from_the_input(measure):
+    return lambda blocks, tokens: torch.stack(
+        [measure(tokens, block(tokens)) for block in blocks]
+    )
+
+
+def _against_the_input(blocks, tokens):
+    stream, effects = tokens, []
+    for block in blocks:
+        stream = block(stream)
+        effects.append(_step(tokens, stream))
+    return torch.stack(effects)
+
+
+class _Blocks(list):
+    """Functions of tokens, with a name."""
+
+    def __init__(self, what, *blocks):
+        super().__init__(blocks)
+        self.what = what
+
+    def __repr__(self):
+        return f"<{self.what}>"
+
+
+def _about_effects(probe: Probe) -> Finding | None:
+    """Ask what must hold of blocks whose effect is known."""
+    tokens = probe.given[1]
+    for said, factor, effect in (
+        ("leaves the tokens as they are", 1, 0),
+        ("doubles the tokens", 2, 1),
+        ("halves the tokens", 0.5, 0.5),
+    ):
+        got = probe.run(_Blocks(said, lambda x, factor=factor: factor * x), tokens)
+        if got is not None and got.shape == (1,) and abs(got[0] - effect) > 1e-3:
+            return Finding(
+                "known effects",
+                f"a block that {said} has an effect of {effect:g}, and it says "
+                f"{got[0]:.3g}",
+            )
+    return Finding(
+        "how it is averaged",
+        "right for blocks that do the same to all tokens: in which order do you "
+        "divide, take lengths and average?",
+    )
+
+
+def _two(x: Tensor) -> Tensor:
+    return 2 * x
+
+
+def _turn(x: Tensor) -> Tensor:
+    return x.flip(-1)
+
+
+def _loud(x: Tensor) -> Tensor:
+    return x + x.norm(dim=-1, keepdim=True)
+
+
+def _none(x: Tensor) -> Tensor:
+    return 1 * x
+
+
+block_effects = Judge(
+    task="block_effects",
+    arguments=("blocks", "tokens"),
+    axes="block",
+    oracle=_ratios(_step),
+    cases=(
+        Case(
+            "a block that doubles",
+            (_Blocks("a block that doubles", _two), drawn(1, 2, 3)),
+        ),
+        Case(
+            "one that does nothing, one that doubles",
+            (_Blocks("nothing, then twice", _none, _two), drawn(1, 2, 3, seed=1)),
+        ),
+        Case(
+            "three blocks",
+            (
+                _Blocks("three functions", _loud, _turn, _two),
+                # Tokens of very different lengths.
+                drawn(2, 3, 5, seed=2) * torch.tensor([0.1, 1.0, 10.0])[:, None],
+            ),
+        ),
+        Case(
+            "two encoder blocks in double precision",
+            (
+                _Blocks("two encoder blocks", _fresh(0).double(), _fresh(1).double()),
+                drawn(2, 5, 8, seed=3).double(),
+            ),
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "each from the start",
+            "right for the first block, wrong for the others: every block is given the "
+            "tokens of the start, and in the model it gets what the one before it made",
+            _from_the_input(_step),
+        ),
+        Mistake(
+            "change since the start",
+            "right for the first block, wrong for the others: the change since the "
+            "start is measured, and asked is what this block adds",
+            _against_the_input,
+        ),
+        Mistake(
+            "not divided",
+            "the change is not divided by the length of what came in: later blocks "
+            "have longer tokens",
+            _ratios(lambda a, b: (b - a).norm(dim=-1).mean()),
+        ),
+        Mistake(
+            "divided by what comes out",
+            "the change is divided by the length of what comes out: take what came in",
+            _ratios(lambda a, b: ((b - a).norm(dim=-1) / b.norm(dim=-1)).mean()),
+        ),
+        Mistake(
+            "ratio of lengths",
+            "the length after is compared with the length before: a token that turns "
+            "has changed and is as long as it was",
+            _ratios(lambda a, b: (b.norm(dim=-1) / a.norm(dim=-1)).mean()),
+        ),
+        Mistake(
+            "ratio of lengths",
+            "only the length is compared: a token that turns has changed and is as "
+            "long as it was",
+            _ratios(lambda a, b: (b.norm(dim=-1) / a.norm(dim=-1) - 1).abs().mean()),
+        ),
+        Mistake(
+            "one norm for all tokens",
+            "one length is taken over all tokens, so the loudest decide: divide for "
+            "each token, then average",
+            _ratios(lambda a, b: (b - a).norm() / a.norm()),
+        ),
+        Mistake(
+            "means divided",
+            "the mean change is divided by the mean length, so the loudest tokens "
+            "decide: divide for each token, then average",
+            _ratios(lambda a, b: (b - a).norm(dim=-1).mean() / a.norm(dim=-1).mean()),
+        ),
+        Mistake(
+            "squares",
+            "the squares of the lengths are compared: a root is missing",
+            _ratios(
+                lambda a, b: (
+                    (b - a).square().sum(dim=-1) / a.square().sum(dim=-1)
+                ).mean()
+            ),
+        ),
+        Mistake(
+            "summed",
+            "over the tokens it is summed: take the mean",
+            _ratios(lambda a, b: _step(a, b) * a.shape[0] * a.shape[1]),
+        ),
+    ),
+    questions=(_about_effects,),
+    dtypes=(),
+    gradients=False,
 )

@@ -6,10 +6,13 @@ import math
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from torch import nn
 
 import vitlib.vit as library
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.deciding import Decision, always, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
+from vitlib.checks.positions import add_positions
 from vitlib.checks.questions import each_image_alone, narrowed, silent
 from vitlib.checks.wording import Finding
 from vitlib.cls_token import prepend_cls_token
@@ -37,7 +40,98 @@ class _ViT(library.ViT):
         return tokens
 
     def score(self, tokens):
-        return self.head(self.norm(tokens[:, 0]))
+        return self.head(self.norm(self.choose(tokens)))
+
+    def choose(self, tokens):
+        return tokens[:, 0]
+
+
+def around_blocks(model: type[nn.Module]) -> tuple[Mistake, ...]:
+    """Return what may go wrong with a model's blocks, and behind them.
+
+    Args:
+        model: Has `blocks`, `norm` and `head`, and the steps `encode`, `choose` (what
+            the head reads of the tokens) and `score`.
+    Returns:
+        The mistakes, each a subclass of the model.
+    Reference:
+        The book's page on the checkers.
+    """
+
+    def through(order):
+        def encode(self, tokens):
+            for block in order(list(self.blocks)):
+                tokens = block(tokens)
+            return tokens
+
+        return type(model.__name__, (model,), {"encode": encode})
+
+    class Unchosen(model):
+        def choose(self, tokens):
+            return tokens
+
+    class Unnormed(model):
+        def score(self, tokens):
+            return self.head(self.choose(tokens))
+
+    class Softmax(model):
+        def score(self, tokens):
+            return super().score(tokens).softmax(dim=-1)
+
+    class Bypassed(model):
+        def encode(self, tokens):
+            return tokens + super().encode(tokens)
+
+    return (
+        Mistake(
+            "one block only",
+            "right with one block, wrong with more: only the first one is used",
+            through(lambda blocks: blocks[:1]),
+        ),
+        Mistake(
+            "one block only",
+            "right with one block, wrong with more: every block starts from the same "
+            "tokens, and only the last one counts",
+            through(lambda blocks: blocks[-1:]),
+        ),
+        Mistake(
+            "one block again and again",
+            "right with one block, wrong with more: the same block is used each time",
+            through(lambda blocks: blocks[:1] * len(blocks)),
+        ),
+        Mistake(
+            "blocks backwards",
+            "right with one block, wrong with more: the blocks come in reverse order",
+            through(lambda blocks: blocks[::-1]),
+        ),
+        Mistake(
+            "no blocks",
+            "the blocks are not used: what would tell a token of the others?",
+            through(lambda blocks: []),
+        ),
+        Mistake(
+            "residual around the blocks",
+            "what enters the blocks is added to what leaves them: each block has its "
+            "residual stream already",
+            Bypassed,
+        ),
+        Mistake(
+            "all tokens scored",
+            "every token gets scores: one row of them for each image is needed",
+            Unchosen,
+        ),
+        Mistake(
+            "no last norm",
+            "the last norm, in front of the head, is not used",
+            Unnormed,
+        ),
+        Mistake(
+            "softmax at the end",
+            "these are probabilities: cross-entropy takes its own softmax, and two of "
+            "them learn slowly",
+            Softmax,
+        ),
+    )
 
 
 def _with(**steps):
@@ -46,22 +140,13 @@ def _with(**steps):
 
 
 def _reads(choose):
-    return _with(score=lambda self, tokens: self.head(self.norm(choose(tokens))))
+    return _with(choose=lambda self, tokens: choose(tokens))
 
 
 def _enters(function):
     return _with(
         enter=lambda self, tokens: function(tokens, self.cls_token, self.pos_embed)
     )
-
-
-def _encodes(function):
-    def encode(self, tokens):
-        for block in function(list(self.blocks)):
-            tokens = block(tokens)
-        return tokens
-
-    return _with(encode=encode)
 
 
 def _grid_torn(self, images):
@@ -72,6 +157,14 @@ def _grid_torn(self, images):
 def _by_columns(self, images):
     grid = self.patch_embed.proj(images)
     return rearrange(grid, "b e rows cols -> b (cols rows) e")
+
+
+def _bare(self, tokens):
+    return prepend_cls_token(tokens, self.cls_token)
+
+
+def _positions_behind_the_blocks(self, tokens):
+    return _ViT.encode(self, tokens) + self.pos_embed
 
 
 def _positions_in_every_block(self, tokens):
@@ -86,14 +179,6 @@ class _PostNorm(_ViT):
             tokens = block.norm1(tokens + block.attn(tokens))
             tokens = block.norm2(tokens + block.mlp(tokens))
         return tokens
-
-
-class _PositionsLast(_ViT):
-    def enter(self, tokens):
-        return prepend_cls_token(tokens, self.cls_token)
-
-    def encode(self, tokens):
-        return super().encode(tokens) + self.pos_embed
 
 
 class _Changed(_ViT):
@@ -224,59 +309,33 @@ ViT = ClassJudge(
         ),
     ),
     mistakes=(
-        Mistake(
-            "no positions",
-            "the positions are not added: shuffled patches give the same scores",
-            _enters(lambda x, cls, pos: prepend_cls_token(x, cls)),
-        ),
-        Mistake(
-            "one vector for all tokens",
-            "one row of the position table is added to all tokens",
-            _enters(lambda x, cls, pos: prepend_cls_token(x, cls) + pos[:, :1]),
-        ),
-        Mistake(
-            "class token without a position",
-            "the class token gets no position: row 0 of the table is left over",
-            _enters(lambda x, cls, pos: prepend_cls_token(x + pos[:, 1:], cls)),
-        ),
-        Mistake(
-            "off by one",
-            "the patches get the positions of their neighbours, and the last row of "
-            "the table is left over",
-            _enters(lambda x, cls, pos: prepend_cls_token(x + pos[:, :-1], cls)),
+        *(
+            Mistake(mistake.name, mistake.tell, _enters(mistake.twin))
+            for mistake in add_positions.mistakes
+            # Longer tokens fit no block.
+            if mistake.name != "joined, not added"
         ),
         Mistake(
             "class token last",
             "the class token stands behind the patches, and gets the last position",
-            type(
-                "ViT",
-                (_ViT,),
-                {
-                    "enter": lambda self, x: (
-                        torch.cat([x, self.cls_token.expand(len(x), -1, -1)], 1)
-                        + self.pos_embed
-                    ),
-                    "score": lambda self, x: self.head(self.norm(x[:, -1])),
-                },
+            _with(
+                enter=lambda self, x: (
+                    torch.cat([x, self.cls_token.expand(len(x), -1, -1)], 1)
+                    + self.pos_embed
+                ),
+                choose=lambda self, x: x[:, -1],
             ),
         ),
         Mistake(
             "positions too late",
             "the positions are added behind the blocks: in them no place differed from "
             "another",
-            _PositionsLast,
+            _with(enter=_bare, encode=_positions_behind_the_blocks),
         ),
         Mistake(
             "positions in every block",
             "the positions are added before every block: once, before the first",
-            type(
-                "ViT",
-                (_ViT,),
-                {
-                    "enter": lambda self, x: prepend_cls_token(x, self.cls_token),
-                    "encode": _positions_in_every_block,
-                },
-            ),
+            _with(enter=_bare, encode=_positions_in_every_block),
         ),
         Mistake(
             "reads token 1",
@@ -305,48 +364,7 @@ ViT = ClassJudge(
             "token",
             _with(score=lambda self, x: self.head(self.norm(x).mean(dim=1))),
         ),
-        Mistake(
-            "all tokens scored",
-            "every token gets scores: one row of them for each image is needed",
-            _with(score=lambda self, x: self.head(self.norm(x))),
-        ),
-        Mistake(
-            "no last norm",
-            "the last norm, in front of the head, is not used",
-            _with(score=lambda self, x: self.head(x[:, 0])),
-        ),
-        Mistake(
-            "softmax at the end",
-            "these are probabilities: cross-entropy takes its own softmax, and two of "
-            "them learn slowly",
-            _with(score=lambda self, x: _ViT.score(self, x).softmax(dim=-1)),
-        ),
-        Mistake(
-            "one block only",
-            "right with one block, wrong with more: only the first one is used",
-            _encodes(lambda blocks: blocks[:1]),
-        ),
-        Mistake(
-            "one block only",
-            "right with one block, wrong with more: every block starts from the same "
-            "tokens, and only the last one counts",
-            _encodes(lambda blocks: blocks[-1:]),
-        ),
-        Mistake(
-            "one block again and again",
-            "right with one block, wrong with more: the same block is used each time",
-            _encodes(lambda blocks: blocks[:1] * len(blocks)),
-        ),
-        Mistake(
-            "blocks backwards",
-            "right with one block, wrong with more: the blocks come in reverse order",
-            _encodes(lambda blocks: blocks[::-1]),
-        ),
-        Mistake(
-            "no blocks",
-            "the blocks are not used",
-            _encodes(lambda blocks: []),
-        ),
+        *around_blocks(_ViT),
         Mistake(
             "reshape, no transpose",
             "the tokens are torn: the convolution's (b, e, rows, cols) was reshaped "
@@ -739,4 +757,511 @@ count_flops = Judge(
         ),
     ),
     questions=(_which_work,),
+)
+
+
+# Attention inside of windows
+
+
+def _window_flops(grid_size, window, embed_dim):
+    return 4 * math.prod(grid_size) * window**2 * embed_dim
+
+
+def _about_windows(probe: Probe) -> Finding | None:
+    """Say by how much the count is off."""
+    (rows, cols), window, _ = probe.given
+    # Where these are equal, or 1, a mistake can hide.
+    if window == 1 or (rows, cols) == (window, window):
+        return None
+    times = (probe.got / probe.expected).item()
+    return Finding(
+        "count",
+        f"with {rows} by {cols} patches and windows of {window} by {window} it is "
+        f"{times:.4g} times what it should be: how many tokens does a token meet, and "
+        "how many operations is that?",
+    )
+
+
+window_flops = Judge(
+    task="window_flops",
+    arguments=("grid_size", "window", "embed_dim"),
+    axes="",
+    oracle=_window_flops,
+    cases=(
+        Case("one window", ((2, 2), 2, 3)),
+        Case("six windows", ((4, 6), 2, 5)),
+        Case("windows of one patch", ((3, 5), 1, 7)),
+        Case("a photo, 14 by 28 patches", ((14, 28), 7, 96)),
+    ),
+    mistakes=(
+        Mistake(
+            "every pair",
+            "right with one window: with more, a token is compared with the tokens of "
+            "its own window only",
+            lambda grid, window, e: 4 * math.prod(grid) ** 2 * e,
+        ),
+        Mistake(
+            "one window only",
+            "right with one window, wrong with more: every window costs as much",
+            lambda grid, window, e: 4 * window**4 * e,
+        ),
+        Mistake(
+            "side for area",
+            "a window of side w has w times w tokens",
+            lambda grid, window, e: 4 * math.prod(grid) * window * e,
+        ),
+        Mistake(
+            "scores alone",
+            "one of the two products is missing: scores and mixing, each a "
+            "multiplication and an addition",
+            lambda *given: _window_flops(*given) // 2,
+        ),
+        Mistake(
+            "multiply-adds of one product",
+            "this is a quarter: there are two products, and a multiply and an add are "
+            "two operations",
+            lambda *given: _window_flops(*given) // 4,
+        ),
+        Mistake(
+            "square grids only",
+            "right for as many rows as columns: the grid is taken for a square",
+            lambda grid, window, e: 4 * grid[0] ** 2 * window**2 * e,
+        ),
+        Mistake(
+            "windows counted twice",
+            "it is counted for every token of every window, and then for every token "
+            "again",
+            lambda grid, window, e: 4 * math.prod(grid) * window**4 * e,
+        ),
+        Mistake(
+            "windows for pairs",
+            "this grows with the number of windows squared: windows never meet",
+            lambda grid, window, e: 4 * (math.prod(grid) // window**2) ** 2 * e,
+        ),
+    ),
+    questions=(_about_windows,),
+)
+
+
+# Registers
+
+
+class _RegisterViT(_ViT):
+    """A ViT with registers; mistakes overwrite one of its steps."""
+
+    def __init__(self, config, num_registers):
+        super().__init__(config)
+        self.registers = nn.Parameter(torch.zeros(1, num_registers, config.embed_dim))
+
+    def enter(self, tokens):
+        return torch.cat([super().enter(tokens), self.joining(tokens)], dim=1)
+
+    def joining(self, tokens):
+        return self.registers.expand(len(tokens), -1, -1)
+
+
+def _with_registers(**steps):
+    return type("RegisterViT", (_RegisterViT,), steps)
+
+
+def _positions_for_registers(self, tokens):
+    tokens = prepend_cls_token(tokens, self.cls_token)
+    tokens = torch.cat([tokens, self.joining(tokens)], dim=1)
+    positions = self.pos_embed[
+        :, torch.arange(tokens.shape[1]) % len(self.pos_embed[0])
+    ]
+    return tokens + positions
+
+
+def _registers_first(self, tokens):
+    return torch.cat([self.joining(tokens), _ViT.enter(self, tokens)], dim=1)
+
+
+def _in_each_block(self, tokens):
+    count = tokens.shape[1] - self.registers.shape[1]
+    for block in self.blocks:
+        tokens = torch.cat([tokens[:, :count], self.joining(tokens)], dim=1)
+        tokens = block(tokens)
+    return tokens
+
+
+def _register_case(b: int, registers: int, **options) -> tuple:
+    config = ViTConfig(**options)
+    weights = drawn_weights(lambda: _RegisterViT(config, registers), seed=b)
+    sizes = {**options, "num_registers": registers}
+    build = Build(sizes, weights, _aliases(config))
+    return build, drawn(b, config.in_channels, *_pair(config), seed=b)
+
+
+def _registers_count(probe: Probe) -> Finding | None:
+    """Ask whether the registers change anything."""
+    build, images = probe.given
+    # Not a multiple, nor a shift: a norm takes both away.
+    weights = build.weights | {"registers": build.weights["registers"].flip(2)}
+    other = probe.run(dataclasses.replace(build, weights=weights), images)
+    if other is None or not torch.allclose(other, probe.got, atol=1e-5):
+        return None
+    return Finding(
+        "registers without effect",
+        "other registers change nothing: are they there while the blocks run?",
+    )
+
+
+RegisterViT = ClassJudge(
+    task="RegisterViT",
+    arguments=("model", "images"),
+    axes="b num_classes",
+    oracle=_RegisterViT,
+    cases=(
+        Case(
+            "one register",
+            _register_case(1, 1, image_size=(2, 4), patch_size=2, **_SMALL),
+        ),
+        Case(
+            "three registers",
+            _register_case(3, 3, image_size=4, patch_size=2, **_MEDIUM),
+        ),
+        Case(
+            "wide images",
+            _register_case(2, 4, image_size=(6, 9), patch_size=3, **_MEDIUM),
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "a register is read",
+            "the registers stand in front, and the head reads token 0: that is a "
+            "register and not the class token",
+            _with_registers(enter=_registers_first),
+        ),
+        Mistake(
+            "the last register is read",
+            "the head reads the last token, a register",
+            _with_registers(choose=lambda self, x: x[:, -1]),
+        ),
+        Mistake(
+            "registers averaged in",
+            "the head reads the mean of all tokens, registers too: it reads the class "
+            "token",
+            _with_registers(choose=lambda self, x: x.mean(dim=1)),
+        ),
+        Mistake(
+            "mean of the patches",
+            "the head reads the mean of the patches: here it reads the class token",
+            _with_registers(
+                choose=lambda self, x: x[:, 1 : -self.registers.shape[1]].mean(dim=1)
+            ),
+        ),
+        Mistake(
+            "class token without a position",
+            "the class token gets no position: row 0 of the table is left over",
+            _with_registers(
+                enter=lambda self, x: torch.cat(
+                    [
+                        prepend_cls_token(x + self.pos_embed[:, 1:], self.cls_token),
+                        self.joining(x),
+                    ],
+                    dim=1,
+                )
+            ),
+        ),
+        Mistake(
+            "positions for registers",
+            "the registers got positions: they have no place in the image",
+            _with_registers(enter=_positions_for_registers),
+        ),
+        Mistake(
+            "registers left out",
+            "registers and tokens never meet: they must be there while the blocks run",
+            _with_registers(enter=_ViT.enter),
+        ),
+        Mistake(
+            "registers renewed",
+            "right with one block, wrong with more: every block starts with fresh "
+            "registers, so nothing can be kept in them from block to block",
+            _with_registers(encode=_in_each_block),
+        ),
+        Mistake(
+            "registers added",
+            "the registers are added to the tokens: they are tokens of their own",
+            _with_registers(
+                enter=lambda self, x: (
+                    _ViT.enter(self, x) + self.registers.sum(dim=1, keepdim=True)
+                )
+            ),
+        ),
+        Mistake(
+            "registers added",
+            "the registers are added to the tokens: they are tokens of their own",
+            _with_registers(
+                enter=lambda self, x: (
+                    _ViT.enter(self, x) + self.registers.mean(dim=1, keepdim=True)
+                )
+            ),
+        ),
+        Mistake(
+            "one register only",
+            "right with one register, wrong with more: the others do not join",
+            _with_registers(
+                joining=lambda self, x: self.registers[:, :1].expand(len(x), -1, -1)
+            ),
+        ),
+        *around_blocks(_RegisterViT),
+    ),
+    questions=(each_image_alone(1), _registers_count),
+    narrowing=_PARTS,
+    hints={
+        "registers": "One row for each register, one table for all images: "
+        "(1, num_registers, e)",
+        "pos_embed": "Registers have no position: the table has one row for each "
+        "patch and one for the class token",
+    },
+)
+
+
+# Does every parameter count?
+
+
+class _Known(_ViT):
+    """A model of which it is known whether all its parameters count."""
+
+    def __init__(self, what, truth, fools, tell, *, fresh=False, **more):
+        options = {"image_size": (6, 4), "patch_size": 2, "in_channels": 1} | more
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            super().__init__(ViTConfig(**{**_MEDIUM, **options}))
+            for parameter in () if fresh else self.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        self.what, self.truth, self.fools, self.tell = what, truth, fools, tell
+
+    def __repr__(self):
+        return f"<{self.what}>"
+
+
+def _known(**steps):
+    """Return models with other steps."""
+    return type("Model", (_Known,), steps)
+
+
+def _from_the_tokens(self, tokens):
+    """Give every block the tokens of the start, so that the last one decides."""
+    for block in self.blocks:
+        result = block(tokens)
+    return result
+
+
+def _cut_off(self, tokens):
+    first, *rest = self.blocks
+    tokens = first(tokens).detach()
+    for block in rest:
+        tokens = block(tokens)
+    return tokens
+
+
+def _one_norm(self, tokens):
+    for block in self.blocks:
+        tokens = tokens + block.attn(block.norm1(tokens))
+        tokens = tokens + block.mlp(block.norm1(tokens))
+    return tokens
+
+
+_MODELS = (
+    _known()(
+        "a model as in the chapter",
+        True,
+        "right model refused",
+        "in this model every parameter counts, and it says False. Do you ask that "
+        "every single number has a gradient? Ask it of each parameter as a whole",
+    ),
+    _known(encode=_from_the_tokens)(
+        "a model in which the last block alone decides",
+        False,
+        "last block alone",
+        "fooled by a loop in which every block starts from the same tokens: the first "
+        "block runs, and what it makes is thrown away",
+    ),
+    _known()(
+        "a model fresh from the library",
+        True,
+        "fresh model refused",
+        "this is a right model, and it is fresh: its head starts with zeros, so no "
+        "gradient comes back through it yet. Give a copy of the model other numbers "
+        "before you look",
+        fresh=True,
+    ),
+    _known(enter=_bare)(
+        "a model that never adds its positions",
+        False,
+        "no positions",
+        "fooled by positions that are never added: they are a parameter without a "
+        "layer. Which parameters do you look at?",
+    ),
+    _known(score=lambda self, x: self.head(x[:, 0]))(
+        "a model that does not use its last norm",
+        False,
+        "unused norm",
+        "fooled by a norm that is there and not used: its gradient is None, or never "
+        "comes",
+    ),
+    _known(choose=lambda self, x: x[:, 1:].mean(dim=1))(
+        "a model that reads the mean of the patches",
+        True,
+        "mean refused",
+        "this model reads the patches, and its class token still counts, because the "
+        "patches look at it: every parameter has an influence",
+    ),
+    _known(encode=_cut_off)(
+        "a model that is cut off behind its first block",
+        False,
+        "cut off",
+        "fooled by a detach behind the first block: what lies before never learns",
+    ),
+    _known(encode=_one_norm)(
+        "a model in which each block uses one norm twice",
+        False,
+        "one norm for both",
+        "fooled by blocks that use norm1 twice: norm2 is there and never used",
+    ),
+    _known()(
+        "a fresh model with three blocks",
+        True,
+        "fresh model refused",
+        "this is a right and fresh model, and it says False: see how its head starts",
+        fresh=True,
+        depth=3,
+    ),
+)
+
+_SIX = drawn(2, 1, 6, 4, seed=6)
+
+uses_every_parameter = decides(
+    "uses_every_parameter",
+    ("vit", "images"),
+    _MODELS,
+    _SIX,
+    mistakes=(
+        Mistake(
+            "always False",
+            "it says False of every model, of right ones too: do you ask that every "
+            "single number has a gradient, or look before any was taken?",
+            lambda vit, images: False,
+        ),
+    ),
+)
+
+
+# When is one of two variants better?
+
+
+def _ranges(first, second):
+    if min(first) > max(second):
+        return "first"
+    return "second" if min(second) > max(first) else "tie"
+
+
+def _by(measure):
+    """Return a verdict that compares one number of each."""
+
+    def twin(first, second):
+        one, other = measure(first), measure(second)
+        if one == other:
+            return "tie"
+        return "first" if one > other else "second"
+
+    return twin
+
+
+def _mean(values):
+    return sum(values) / len(values)
+
+
+def _seed_by_seed(first, second):
+    wins = [a > b for a, b in zip(first, second, strict=False)]
+    if all(wins):
+        return "first"
+    return "tie" if any(wins) else "second"
+
+
+def _about_verdict(probe: Probe) -> Finding | None:
+    """Ask whether the two are treated alike."""
+    first, second = probe.given
+    swapped = probe.run(second, first)
+    mirrored = {0: 1, 1: 0, 2: 2}
+    if swapped is not None and int(swapped) != mirrored[int(probe.got)]:
+        return Finding(
+            "not symmetric",
+            "with the two lists swapped the verdict is not the mirrored one",
+        )
+    words = verdict.answers
+    return Finding(
+        "other rule",
+        f"the accuracies run from {min(first)} to {max(first)} and from {min(second)} "
+        f"to {max(second)}, and it says {words[int(probe.got)]!r}: do these two ranges "
+        "touch?",
+    )
+
+
+verdict = Decision(
+    task="verdict",
+    arguments=("first", "second"),
+    axes="",
+    oracle=_ranges,
+    cases=(
+        Case("ranges far apart", ([0.9, 0.92, 0.91], [0.6, 0.7, 0.65])),
+        Case("the second is better", ([0.5, 0.55, 0.52], [0.8, 0.7, 0.75])),
+        Case("ranges that overlap", ([0.95, 0.6, 0.93], [0.7, 0.72, 0.71])),
+        Case("equal means", ([0.7, 0.8], [0.72, 0.78])),
+        Case("one seed in common", ([0.8, 0.85, 0.9], [0.7, 0.8, 0.75])),
+        Case("ahead on every seed", ([0.6, 0.8, 0.95], [0.55, 0.75, 0.9])),
+        Case("in any order of the seeds", ([0.9, 0.7, 0.8], [0.65, 0.5, 0.69])),
+        Case("other numbers of seeds", ([0.3, 0.2], [0.31, 0.5, 0.4, 0.35])),
+    ),
+    mistakes=(
+        Mistake(
+            "means",
+            "it compares the means: with a few seeds means always differ a little. How "
+            "far do the seeds of one variant spread?",
+            _by(_mean),
+        ),
+        Mistake(
+            "best seeds",
+            "it compares the best seed of each: one lucky seed decides",
+            _by(max),
+        ),
+        Mistake(
+            "worst seeds",
+            "it compares the worst seed of each: one unlucky seed decides",
+            _by(min),
+        ),
+        Mistake(
+            "first seeds",
+            "it compares the first seed of each: what are the others for?",
+            _by(lambda values: values[0]),
+        ),
+        Mistake(
+            "seed by seed",
+            "it asks who wins on every seed. That is another rule, for runs that saw "
+            "the same batches: the one asked for is about ranges",
+            _seed_by_seed,
+        ),
+        Mistake(
+            "swapped",
+            "the names are swapped: the larger accuracy is the better one",
+            lambda first, second: _ranges(second, first),
+        ),
+        Mistake(
+            "touching is apart",
+            "ranges that touch in one number count as apart: there a seed of one did "
+            "as well as a seed of the other",
+            lambda first, second: (
+                "first"
+                if min(first) >= max(second)
+                else "second"
+                if min(second) >= max(first)
+                else "tie"
+            ),
+        ),
+        *always(("first", "second", "tie")),
+    ),
+    questions=(_about_verdict,),
+    answers=("first", "second", "tie"),
 )
