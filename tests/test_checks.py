@@ -289,7 +289,7 @@ def test_a_function_that_judges_says_which_one_it_judges_wrongly(capsys):
 def test_a_built_module_is_no_class(capsys):
     verdict = checks.mlp.MLP(vitlib.MLP(4, 8))
     assert verdict.name == "no class"
-    assert "a MLP that was built already" in sentences(verdict)
+    assert "this MLP was built already" in sentences(verdict)
     assert checks.mlp.MLP(split).name == "no class"
 
 

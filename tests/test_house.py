@@ -92,7 +92,7 @@ MAY_IMPORT = {
     "checks.vit": ENGINE | {"checks.positions", "cls_token", "patches", "vit"},
     "checks.checkpoints": ENGINE,
     "checks.train": ENGINE | {"vit"},
-    "checks.transfer": ENGINE | {"vit"},
+    "checks.transfer": ENGINE | {"cls_token", "vit"},
     "checks.vit_vs_cnn": ENGINE | {"vit"},
     "checks.interpret": ENGINE | {"interpret"},
     "checks.resolution": ENGINE | {"positions"},

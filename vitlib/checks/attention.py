@@ -1168,8 +1168,8 @@ key_effects = Judge(
         ),
         Mistake(
             "distance alone",
-            "this is how far each value lies from the result: a key that nobody hears "
-            "can lie far away",
+            "this is how far each value lies from the result, as if only that key were "
+            "open. True means may attend; and a key that nobody hears can lie far away",
             _moved(lambda w, result, v, without: (result - v).norm(dim=-1)),
         ),
         Mistake(

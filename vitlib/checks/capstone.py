@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.comparing import differing
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import each_image_alone, narrowed, silent
 from vitlib.checks.vit import around_blocks
@@ -362,8 +363,8 @@ def _fit_late(network, batches, lr):
 
 def _about_losses(probe: Probe) -> Finding | None:
     """Ask which is the first loss that is wrong."""
-    off = ((probe.got - probe.expected).abs() > 1e-4).nonzero().flatten().tolist()
-    if off == [] or off[0] == 0:
+    off = differing(probe.got, probe.expected).nonzero().flatten().tolist()
+    if off[0] == 0:
         return Finding(
             "first loss",
             "the first loss is wrong already, before any step: look at what the "
@@ -371,8 +372,8 @@ def _about_losses(probe: Probe) -> Finding | None:
         )
     return Finding(
         "steps",
-        f"the first {off[0]} losses are right, the next is not: look at what a step "
-        "does, and at what is left over from the one before",
+        f"the losses are right up to step {off[0] - 1}, and then they are not: look at "
+        "what a step does, and at what is left over from the one before",
     )
 
 

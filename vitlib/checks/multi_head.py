@@ -8,6 +8,7 @@ import vitlib.checks.attention as attention
 import vitlib.multi_head as library
 from vitlib.attention import attend
 from vitlib.checks.building import Build, ClassJudge, counted, drawn, drawn_weights
+from vitlib.checks.comparing import close
 from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import (
@@ -418,6 +419,14 @@ def _whose_values(probe: Probe) -> Finding | None:
     """Ask which query heads read the values of a key head."""
     q, k, v = probe.given
     h, g = q.shape[1], k.shape[1]
+    groups = probe.got.unflatten(1, (g, -1))
+    if h > g and close(groups, groups[:, :, :1].expand_as(groups)):
+        return Finding(
+            "one result for a group",
+            "all query heads of a group get the same result, though their queries "
+            "differ: they share keys and values, not weights. Which letter is summed "
+            "away?",
+        )
     if g == 1:
         return None
     for group in range(g):

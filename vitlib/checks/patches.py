@@ -626,6 +626,30 @@ def _windowed(pattern: str):
     return answer
 
 
+def _which_windows(probe: Probe) -> Finding:
+    """Ask where in the image each window starts."""
+    images, p, stride = probe.given
+    wide = images.shape[3] - p + 1
+    every = _windows(images[:1], p, 1)[0]  # from each pixel
+
+    def start(window):
+        same = (every == window).all(dim=1).nonzero().flatten().tolist()
+        return divmod(same[0], wide) if same else None
+
+    for n, pair in enumerate(zip(probe.got[0], probe.expected[0], strict=True)):
+        got, expected = map(start, pair)
+        if got is None:
+            return _which_patches(probe)
+        if got != expected:
+            return Finding(
+                "other windows",
+                f"with a stride of {stride} window {n} starts at line {got[0]}, column "
+                f"{got[1]}: it should start at line {expected[0]}, column "
+                f"{expected[1]}",
+            )
+    return Finding("other images", "right in the first image, wrong in others")
+
+
 overlapping_patches = Judge(
     task="overlapping_patches",
     arguments=("images", "patch_size", "stride"),
@@ -684,7 +708,7 @@ overlapping_patches = Judge(
             ),
         ),
     ),
-    questions=(only_moved(0), _which_patches),
+    questions=(only_moved(0), _which_windows),
 )
 
 
@@ -836,6 +860,12 @@ def _first_numbers(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
     return _kept(new_patches, patches.mean(dim=0), torch.eye(len(patches[0]))[:k])
 
 
+def _columns_of_vh(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    mean = patches.mean(dim=0)
+    turned = torch.linalg.svd(patches - mean, full_matrices=False).Vh.T
+    return _kept(new_patches, mean, turned[:k])
+
+
 def _patch_by_patch(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
     mean = patches.mean(dim=0)
     directions = _directions(patches, mean, k)
@@ -970,6 +1000,11 @@ kept_share = Judge(
             "the directions along which patches vary least are kept: in which order do "
             "they come?",
             _last_directions,
+        ),
+        Mistake(
+            "columns for rows",
+            "the columns of Vh are taken: its rows are the directions",
+            _columns_of_vh,
         ),
         Mistake(
             "first numbers",

@@ -885,6 +885,13 @@ def _in_each_block(self, tokens):
     return tokens
 
 
+def _in_the_first_block(self, tokens):
+    count = tokens.shape[1] - self.registers.shape[1]
+    for block in self.blocks:
+        tokens = block(tokens)[:, :count]
+    return tokens
+
+
 def _register_case(b: int, registers: int, **options) -> tuple:
     config = ViTConfig(**options)
     weights = drawn_weights(lambda: _RegisterViT(config, registers), seed=b)
@@ -914,11 +921,11 @@ RegisterViT = ClassJudge(
     oracle=_RegisterViT,
     cases=(
         Case(
-            "one register",
+            "one register and one block",
             _register_case(1, 1, image_size=(2, 4), patch_size=2, **_SMALL),
         ),
         Case(
-            "three registers",
+            "three registers and two blocks",
             _register_case(3, 3, image_size=4, patch_size=2, **_MEDIUM),
         ),
         Case(
@@ -979,6 +986,12 @@ RegisterViT = ClassJudge(
             "right with one block, wrong with more: every block starts with fresh "
             "registers, so nothing can be kept in them from block to block",
             _with_registers(encode=_in_each_block),
+        ),
+        Mistake(
+            "registers for one block",
+            "right with one block, wrong with more: behind the first block the "
+            "registers are gone, so nothing that they gathered can be read",
+            _with_registers(encode=_in_the_first_block),
         ),
         Mistake(
             "registers added",
