@@ -23,7 +23,7 @@ lint: $(READY)
 
 unit: $(PEERS)
 	@echo "== unit tests"
-	$(BIN)/pytest tests --ignore tests/site -q -n 2
+	$(BIN)/pytest tests --ignore tests/site -q -n 2 --dist loadgroup
 
 chapters: $(READY)
 	@echo "== every notebook against its stored outputs"

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+import vitlib.checks.positions as positions
 import vitlib.vit as library
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
 from vitlib.checks.deciding import Decision, always, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
-from vitlib.checks.positions import add_positions
 from vitlib.checks.questions import each_image_alone, narrowed, silent
 from vitlib.checks.wording import Finding
 from vitlib.cls_token import prepend_cls_token
@@ -311,7 +311,7 @@ ViT = ClassJudge(
     mistakes=(
         *(
             Mistake(mistake.name, mistake.tell, _enters(mistake.twin))
-            for mistake in add_positions.mistakes
+            for mistake in positions.add_positions.mistakes
             # Longer tokens fit no block.
             if mistake.name != "joined, not added"
         ),
