@@ -106,8 +106,9 @@ def _add_task(made: NotebookNode, number: int, cells: list) -> None:
         counts[word] = counts.get(word, 0) + 1
         name = f"{word}-{number}" + (f"-{counts[word]}" if counts[word] > 1 else "")
         if kind == "check":
+            # No name in it is the student's to change, but that of the function.
             call = CHECK.fullmatch(cell.source)[1]
-            source = f"from vitlib import checks\n\n{difficulty} * bool({call})"
+            source = f"from vitlib import checks\n\n{difficulty} * {call}.passed"
             _add(made, "code", source, name, points=difficulty)
         elif word == "text":
             _add(

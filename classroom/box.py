@@ -6,6 +6,7 @@ Linux distribution has; without it the code runs with the teacher's rights.
 
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -30,13 +31,14 @@ def works() -> bool:
     return subprocess.run(probe, capture_output=True).returncode == 0
 
 
-def command(course: Path, desk: Path, room: Path) -> list[str]:
+def command(course: Path, desk: Path, room: Path, variables: dict) -> list[str]:
     """Return the words to put in front of a kernel's command.
 
     Args:
         course: The course folder, which must not be seen.
         desk: The folder in which the kernel starts, to read.
         room: Where questions, answers and sockets lie, to read and write.
+        variables: All that it finds in its environment, beside the usual ones.
     Returns:
         The words; none where there is no box.
     """
@@ -52,9 +54,11 @@ def command(course: Path, desk: Path, room: Path) -> list[str]:
         words += ["--ro-bind", folder, folder]
     words += ["--tmpfs", str(course)]
     words += ["--ro-bind", str(desk), str(desk), "--bind", str(room), str(room)]
-    words += ["--unshare-all", "--die-with-parent", "--setenv", "HOME", str(room)]
-    # A kernel that looks for this process, and does not see it, thinks it has ended.
-    return [*words, "--unsetenv", "JPY_PARENT_PID", "--"]
+    words += ["--unshare-all", "--die-with-parent", "--clearenv"]
+    usual = {"HOME": str(room), "PATH": os.defpath, "LANG": "C.UTF-8"}
+    for name, value in (usual | variables).items():
+        words += ["--setenv", name, value]
+    return [*words, "--"]
 
 
 def write_kernel(room: Path, words: list[str]) -> None:

@@ -33,18 +33,17 @@ USUAL = {
     "typing",
     "vitlib",
 }
-# Names by which code reaches for what marks it, or for the machine.
+# Names by which code reaches for what marks it, or for the machine. So does every name
+# with two underscores at both ends, save one.
 REACHING = {
-    "__builtins__",
-    "__globals__",
-    "__import__",
-    "__subclasses__",
     "compile",
+    "delattr",
     "eval",
     "exec",
-    "f_back",
     "get_ipython",
+    "getattr",
     "globals",
+    "locals",
     "open",
     "setattr",
     "vars",
@@ -201,29 +200,43 @@ def reaches(source: str) -> Iterator[str]:
         tree = ast.parse("\n".join(x for x in source.splitlines() if x not in lines))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
+    usual = {id(node.func.value.value) for node in ast.walk(tree) if _is_check(node)}
     for node in ast.walk(tree):
-        modules = []
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            modules = [node.module or "."]
-        for module in modules:
-            inner = [alias.name for alias in getattr(node, "names", [])]
-            if module.partition(".")[0] not in USUAL:
-                yield f"imports {_quoted(module)}"
-            elif module.startswith("vitlib") and "checks" in f"{module} {inner}":
-                yield "imports the checks"
-        name = getattr(node, "id", getattr(node, "attr", None))
-        if name in REACHING:
-            yield f"uses {name}"
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from _imports(node)
+        defined = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name
+        name, attribute = getattr(node, "id", ""), getattr(node, "attr", "")
+        if "checks" in (name, attribute, defined) and id(node) not in usual:
+            yield "does something with checks"
+        if name in REACHING or re.fullmatch(r"__(?!init__)\w+__", name + attribute):
+            yield f"uses {name + attribute}"
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             target = ast.unparse(node).partition(".")[0]
-            if target in ("checks", "vitlib", "torch", "math", "np", "numpy"):
+            if target in USUAL | {"np", "F", "nn"}:
                 yield f"writes into {target}"
-        if isinstance(node, ast.Name | ast.FunctionDef | ast.ClassDef):
-            stored = not isinstance(node, ast.Name) or isinstance(node.ctx, ast.Store)
-            if stored and getattr(node, "id", getattr(node, "name", "")) == "checks":
-                yield "gives another meaning to checks"
+
+
+def _is_check(node: ast.AST) -> bool:
+    """Say whether this is `checks.patches.split_patches(...)`, and no more."""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Attribute)
+        and isinstance(node.func.value.value, ast.Name)
+    )
+
+
+def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """Say what is unusual in an import."""
+    origin = getattr(node, "module", None)
+    for alias in node.names:
+        module = f"{origin}.{alias.name}" if origin else alias.name
+        if module.partition(".")[0] not in USUAL:
+            yield f"imports {_quoted(module)}"
+        elif module.startswith("vitlib.checks") and (
+            module != "vitlib.checks" or alias.asname
+        ):
+            yield "does something with checks"
 
 
 def _name_of(cell: NotebookNode, known: dict) -> str | None:

@@ -1,15 +1,16 @@
 """The course folder: what is in it, and how it comes into being."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 from nbgrader.api import Gradebook
 from nbgrader.apps.api import NbGraderAPI
-from nbgrader.utils import setenv
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
@@ -41,6 +42,25 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
 '''
+
+
+@contextlib.contextmanager
+def setting(**variables: str) -> Iterator[None]:
+    """Set variables of the environment for a while; nbgrader's own loses the old ones.
+
+    Args:
+        variables: Their names and values.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +123,7 @@ class Course:
             config.write_text(CONFIG, encoding="utf-8")
         # nbgrader asks a command of its environment, which need not be active.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        with setenv(PATH=path):
+        with setting(PATH=path):
             self.gradebook().close()
         if not self.seed:
             words = json.dumps({"seed": seed})

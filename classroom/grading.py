@@ -14,13 +14,12 @@ from pathlib import Path
 import nbformat
 import psutil
 from nbgrader.api import Gradebook, MissingEntry
-from nbgrader.utils import setenv
 
 from classroom import box
 from classroom.asking import ANSWERS, QUESTIONS, write_questions
 from classroom.assignments import SUMMATIVE_MARKS
 from classroom.collecting import Submission, find, mend, read
-from classroom.course import Course
+from classroom.course import Course, setting
 from classroom.marking import Report, report_of
 from classroom.summative.task import task_for
 
@@ -53,7 +52,7 @@ def grade(course: Course, name: str, *, limit: float = LIMIT) -> Path:
     Returns:
         The table of marks.
     Raises:
-        ValueError: the assignment was not released, or two submissions are from one student.
+        ValueError: it was not released, or two submissions are from one student.
     """
     released = course.released(name)
     submissions, strays = find(course.inbox(name), name)
@@ -61,8 +60,8 @@ def grade(course: Course, name: str, *, limit: float = LIMIT) -> Path:
     print("Submissions run in a box." if box.works() else box.MISSING)
     if FORKS:
         STARTER.set_forkserver_preload(["classroom.grading", "classroom.marking"])
-    # What is started here imports classroom from other folders.
-    with setenv(PYTHONPATH=str(box.ROOT), OMP_NUM_THREADS="1"):
+    # The processes that start from here import classroom.
+    with setting(PYTHONPATH=str(box.ROOT)):
         for place, submission in enumerate(submissions, start=1):
             student = submission.student
             print(f"{place} of {len(submissions)}: {student}", flush=True)
@@ -103,18 +102,21 @@ def run(course: Course, name: str, student: str, limit: float) -> str:
         room = Path(folder)
         write_questions(room / "questions", task.cases if task else ())
         desk = course.root / "autograded" / student / name
-        box.write_kernel(room, box.command(course.root, desk, room))
-        log = report_of(course.root, name, student).path.with_suffix(".log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {
+        variables = {
             QUESTIONS: str(room / "questions"),
             ANSWERS: str(room / "answers"),
-            "JUPYTER_PATH": str(room / "jupyter"),
+            # The kernel imports classroom.asking from elsewhere.
+            "PYTHONPATH": str(box.ROOT),
+            "OMP_NUM_THREADS": "1",
         }
+        box.write_kernel(room, box.command(course.root, desk, room, variables))
+        log = report_of(course.root, name, student).path.with_suffix(".log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        variables |= {"JUPYTER_PATH": str(room / "jupyter")}
         # A box has no ports to the outside, but a folder in common.
         sockets = {"transport": "ipc", "connection_file": str(room / "kernel.json")}
         kernel = sockets if box.works() else {}
-        given = course.root, name, student, log, environment, kernel
+        given = course.root, name, student, log, variables, kernel
         process = STARTER.Process(target=autograde, args=given)
         process.start()
         process.join(limit)
@@ -129,10 +131,10 @@ def run(course: Course, name: str, student: str, limit: float) -> str:
 
 
 def autograde(
-    root: Path, name: str, student: str, log: Path, environment: dict, kernel: dict
+    root: Path, name: str, student: str, log: Path, variables: dict, kernel: dict
 ) -> None:
     """Mark one submission, in a process of its own."""
-    os.environ.update(environment)
+    os.environ.update(variables)
     os.chdir(root)
     with log.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)

@@ -263,10 +263,33 @@ def test_an_assignment_has_what_its_exercises_have(name, sources):
     assert not re.search(r"\]\((?!https?://)", text)
 
 
-def test_a_release_gives_nothing_away(tmp_path):
-    course = Course(tmp_path / "course")
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """Start a course."""
+    course = Course(tmp_path_factory.mktemp("here") / "course")
+    with pytest.raises(ValueError, match="needs a seed"):
+        course.start("")
     course.start("a word")
+    return course
+
+
+def test_a_course_keeps_its_seed_and_its_settings(course):
+    config = course.root / "nbgrader_config.py"
+    text = config.read_text("utf-8")
+    assert "timeout = 60" in text
+    config.write_text(text.replace("timeout = 60", "timeout = 70"), "utf-8")
+    course.start("")
+    course.start("a word")
+    assert course.seed == "a word"
+    assert "timeout = 70" in config.read_text("utf-8")
+    with pytest.raises(ValueError, match="another seed"):
+        course.start("two")
+
+
+def test_a_release_gives_nothing_away(course):
+    assert course.unreleased() == assignments.names()
     course.release(["03_positions"])
+    assert course.unreleased() == [n for n in assignments.names() if n[:2] != "03"]
     book = nbformat.read(course.released("03_positions"), as_version=4)
     text = "\n".join(cell.source for cell in book.cells)
     task = tasks.task_for("03_positions", "a word")
@@ -283,20 +306,9 @@ def test_a_release_gives_nothing_away(tmp_path):
         course.release(["4_attention"])
     with pytest.raises(ValueError, match="was not released"):
         course.released("04_attention")
-
-
-def test_a_course_keeps_its_seed(tmp_path):
-    course = Course(tmp_path / "course")
-    with pytest.raises(ValueError, match="needs a seed"):
-        course.start("")
-    course.start("one")
-    (course.root / "nbgrader_config.py").write_text("c.Execute.timeout = 7")
-    course.start("")
-    course.start("one")
-    assert course.seed == "one"
-    assert "7" in (course.root / "nbgrader_config.py").read_text("utf-8")
-    with pytest.raises(ValueError, match="another seed"):
-        course.start("two")
+    assert course.handed_in() == []
+    (course.inbox("03_positions") / "ada_03_positions.ipynb").touch()
+    assert course.handed_in() == ["03_positions"]
 
 
 # Collecting
@@ -394,14 +406,19 @@ def test_added_cells_stay_where_they_were(release):
     ("source", "said"),
     [
         ("import os", "imports 'os'"),
-        ("from vitlib import checks", "imports the checks"),
-        ("import vitlib.checks.patches", "imports the checks"),
-        ("checks.patches = 3", "writes into checks"),
+        ("import os.path as path", "imports 'os.path'"),
+        ("from vitlib import checks as c", "does something with checks"),
+        ("import vitlib.checks.patches", "does something with checks"),
+        ("from vitlib.checks import patches", "does something with checks"),
+        ("checks.patches = 3", "does something with checks"),
+        ("checks = 3", "does something with checks"),
+        ("def checks(): pass", "does something with checks"),
+        ("type(checks.patches.split).__call__ = 3", "does something with checks"),
+        ("vitlib.checks.x = 3", "does something with checks"),
         ("torch.equal = max", "writes into torch"),
-        ("checks = 3", "gives another meaning to checks"),
-        ("def checks(): pass", "gives another meaning to checks"),
         ("get_ipython()", "uses get_ipython"),
         ("x.__globals__", "uses __globals__"),
+        ("__import__('os')", "uses __import__"),
         ("open('a')", "uses open"),
         ("!ls", "runs a command of IPython or the shell"),
         ("%time 1", "runs a command of IPython or the shell"),
@@ -416,7 +433,14 @@ def test_usual_code_is_not_told(sources):
         for cell in book.cells:
             if cell.cell_type == "code" and cell.metadata.nbgrader.solution:
                 assert list(collecting.reaches(cell.source)) == [], name
-    assert list(collecting.reaches("def f(:")) == []
+    for source in (
+        "def f(:",
+        "from vitlib import checks\nchecks.patches.split_patches(mine)",
+        "class A(B):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.x = 3",
+        "x[0] = torch.ones(3)",
+    ):
+        assert list(collecting.reaches(source)) == []
 
 
 # The box
@@ -431,6 +455,7 @@ def test_a_box_shows_no_course_and_no_network(tmp_path):
     (course / "gradebook.db").write_text("marks")
     code = """
 import json, os, socket, sys
+port = int(sys.argv.pop())
 course, desk, room = sys.argv[1:]
 found = {"course": os.listdir(course), "tmp": os.listdir("/tmp")}
 for name, folder in (("desk", desk), ("room", room), ("etc", "/etc")):
@@ -440,7 +465,7 @@ for name, folder in (("desk", desk), ("room", room), ("etc", "/etc")):
     except OSError:
         found[name] = False
 try:
-    socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), 1)
+    socket.create_connection(("127.0.0.1", port), 1)
     found["network"] = True
 except OSError:
     found["network"] = False
@@ -449,22 +474,23 @@ try:
     found["memory"] = True
 except MemoryError:
     found["memory"] = False
+found["token"] = "TOKEN" in os.environ
 found["processes"] = sum(name.isdigit() for name in os.listdir("/proc"))
 print(json.dumps(found))
 """
-    words = box.command(course, desk, room)
+    words = box.command(course, desk, room, {})
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         seen = subprocess.run(
-            [*words, sys.executable, "-c", code, *map(str, (course, desk, room))],
+            [*words, sys.executable, "-c", code, *map(str, (course, desk, room)), port],
             capture_output=True,
             text=True,
             check=True,
-            env={"PATH": "/usr/bin:/bin", "PORT": port},
+            env={"PATH": "/usr/bin:/bin", "TOKEN": "secret"},
         )
     found = json.loads(seen.stdout)
     assert found["course"] == ["autograded"]
     assert found["room"] and not found["etc"] and not found["desk"]
-    assert not found["network"] and not found["memory"]
+    assert not found["network"] and not found["memory"] and not found["token"]
     assert found["processes"] <= 3
     assert (course / "gradebook.db").read_text() == "marks"

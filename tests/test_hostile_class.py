@@ -220,7 +220,7 @@ WANTED = {
             "marks-1 was edited",
             "the metadata of marks-3 were edited",
             "the metadata of marks-4 were edited",
-            "gives another meaning to checks",
+            "does something with checks",
         ],
     ),
     "deleted": (6, 10, ["answer-2 was deleted", "marks-3 was deleted"]),
