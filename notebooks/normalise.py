@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parent
 CHAPTERS = sorted(FOLDER.glob("[0-9]*.ipynb"))
-EXERCISES = sorted(FOLDER.glob("exercises/[0-9]*.ipynb"))
+EXERCISES = sorted(FOLDER.glob("exercises/*.ipynb"))
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},

@@ -271,10 +271,19 @@ def test_what_is_not_written_yet_needs_no_example(capsys):
 
 def test_a_function_that_judges_says_which_one_it_judges_wrongly(capsys):
     said = sentences(checks.attention.is_causal(lambda layer: True))
-    assert "says True of attention without a mask" in said
-    assert "expected False, got True" in said
+    assert "it says True of everything" in said
     said = sentences(checks.attention.is_causal(lambda layer: False))
+    assert "it says False of everything" in said
+    assert "fails: a map of each token alone expected True got False" in said
+
+    def ends_unchanged(layer):
+        tokens = torch.randn(2, 5, 4)
+        return torch.equal(layer(tokens)[:, :1], tokens[:, :1])
+
+    said = sentences(checks.attention.is_causal(ends_unchanged))
     assert "says False of a map of each token alone: the task allows that" in said
+    layer = checks.attention.is_causal.cases[5].given[0]
+    assert repr(layer) == layer.what == "attention without a mask"
 
 
 def test_a_built_module_is_no_class(capsys):

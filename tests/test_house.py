@@ -24,10 +24,9 @@ EXPERIMENTS = sorted((ROOT / "notebooks" / "experiments").glob("*.py"))
 ENGINE = {
     "checks.building",
     "checks.comparing",
+    "checks.deciding",
     "checks.judging",
-    "checks.measuring",
     "checks.questions",
-    "checks.telling",
     "checks.reading",
     "checks.wording",
 }
@@ -79,9 +78,8 @@ MAY_IMPORT = {
     "checks.wording": {"checks.comparing", "checks.running", "vit"},
     "checks.judging": {"checks.comparing", "checks.running", "checks.wording"},
     "checks.building": {"checks.judging", "checks.wording"},
-    "checks.measuring": {"checks.judging", "checks.wording"},
+    "checks.deciding": {"checks.judging", "checks.wording"},
     "checks.questions": {"checks.comparing", "checks.judging", "checks.wording"},
-    "checks.telling": {"checks.judging", "checks.wording"},
     "checks.reading": {"checks.judging", "checks.wording"},
     # Each checks what its chapter builds, and shares what was built before.
     "checks.patches": ENGINE | {"patches"},
@@ -91,14 +89,14 @@ MAY_IMPORT = {
     "checks.mlp": ENGINE | {"mlp"},
     "checks.multi_head": ENGINE | {"attention", "checks.attention", "multi_head"},
     "checks.encoder": ENGINE | {"checks.attention", "encoder", "mlp", "multi_head"},
-    "checks.vit": ENGINE | {"cls_token", "patches", "vit"},
+    "checks.vit": ENGINE | {"checks.positions", "cls_token", "patches", "vit"},
     "checks.checkpoints": ENGINE,
     "checks.train": ENGINE | {"vit"},
     "checks.transfer": ENGINE | {"vit"},
     "checks.vit_vs_cnn": ENGINE | {"vit"},
     "checks.interpret": ENGINE | {"interpret"},
     "checks.resolution": ENGINE | {"positions"},
-    "checks.capstone": ENGINE | {"data", "encoder", "patches"},
+    "checks.capstone": ENGINE | {"checks.vit", "data", "encoder", "patches"},
 }
 
 SIGNATURES = {

@@ -5,10 +5,12 @@
 The notebooks in this folder hold everything: tasks, hints, solutions, explanations.
 What is made of them is never edited:
 
-    notebooks/exercises/student/NN_name.ipynb   to work in, without solutions
-    book/exercises/NN_name.md                   to read, hints and solutions folded
-    book/solutions/NN_name.md                   every solution, with what it printed
-    book/exercises/index.md                     its table
+    notebooks/exercises/student/<name>.ipynb   to work in, without solutions
+    book/exercises/<name>.md                   to read, hints and solutions folded
+    book/solutions/<name>.md                   every solution, with what it printed
+    book/exercises/index.md                    its table
+
+A name is that of a chapter, such as 04_attention, or capstone.
 
 The tags of a cell say what it is: task, hint, answer, check, why; a cell without one of
 them is given, to all tasks or to the task before it. In an answer, what stands between
@@ -46,7 +48,7 @@ TABLE = """\
 
 def sources() -> list[Path]:
     """Return the notebooks that everything is made of."""
-    return sorted(FOLDER.glob("[0-9]*.ipynb"))
+    return sorted(FOLDER.glob("*.ipynb"))
 
 
 def kind_of(cell: NotebookNode) -> str:
@@ -169,7 +171,8 @@ def page(notebook: NotebookNode, name: str) -> str:
 def solution_page(notebook: NotebookNode, name: str) -> str:
     """Return a page with every solution and what its check printed."""
     setting, tasks = parts_of(notebook)
-    title = setting[0].source.splitlines()[0].replace("Exercises", "Solutions")
+    title = setting[0].source.splitlines()[0].replace("# Exercises", "# Solutions")
+    title = title.replace("# Capstone", "# Solutions of the capstone")
     texts = [title, f"The tasks are [here](../exercises/{name}.md)."]
     for cells in tasks:
         texts += [cells[0].source.splitlines()[0], solution(cells)]
@@ -184,11 +187,11 @@ def solution(cells: list) -> str:
 
 def rows(notebook: NotebookNode, name: str) -> str:
     """Return the lines of the table, one for each task."""
-    lines = ""
+    lines, chapter = "", name[:2] if name[:2].isdigit() else "C"
     for cells in parts_of(notebook)[1]:
         head = HEAD.match(cells[0].source)
         lines += (
-            f"| {name[:2]}.{head['number']} | [{head['title']}]({name}.md) "
+            f"| {chapter}.{head['number']} | [{head['title']}]({name}.md) "
             f"| {head['difficulty']} | {head['minutes']} | {head['teaches']} |\n"
         )
     return lines

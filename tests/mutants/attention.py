@@ -13,6 +13,7 @@ from vitlib.checks.attention import (
     attention_weights,
     is_causal,
     join_halves,
+    key_effects,
     keys_heard,
     masked_softmax,
     padded_weights,
@@ -868,6 +869,131 @@ def a_layer_must_keep_the_first_token(layer):
     return kept and changes_what_comes_later(layer)
 
 
-@wrong(is_causal, "no verdict")
+@wrong(is_causal, "type")
 def prints_a_verdict(layer):
     print(changes_what_comes_later(layer))
+
+
+# key_effects
+
+
+def _open(q, k, v, shut=()):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    scores[..., list(shut)] = -math.inf
+    return scores.softmax(dim=-1) @ v
+
+
+@right(key_effects)
+def each_key_shut_in_turn(q, k, v):
+    result = _open(q, k, v)
+    return torch.stack(
+        [(_open(q, k, v, [j]) - result).norm(dim=-1) for j in range(k.shape[2])], -1
+    )
+
+
+@right(key_effects)
+def each_key_cut_out(q, k, v):
+    effects = q.new_zeros(*q.shape[:3], k.shape[2])
+    for j in range(k.shape[2]):
+        rest = [place for place in range(k.shape[2]) if place != j]
+        left = F.scaled_dot_product_attention(q, k[:, :, rest], v[:, :, rest])
+        gap = left - F.scaled_dot_product_attention(q, k, v)
+        effects[..., j] = gap.square().sum(-1).sqrt()
+    return effects
+
+
+@right(key_effects)
+def by_the_formula(q, k, v):
+    weights = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(dim=-1)
+    return weights / (1 - weights) * torch.cdist(weights @ v, v)
+
+
+@wrong(key_effects, "weights")
+def attention_as_importance(q, k, v):
+    return (q @ k.mT / math.sqrt(q.shape[-1])).softmax(dim=-1)
+
+
+@wrong(key_effects, "weight not shared out")
+def weight_set_to_zero(q, k, v):
+    weights = attention_as_importance(q, k, v)
+    effects = []
+    for j in range(k.shape[2]):
+        left = weights.clone()
+        left[..., j] = 0
+        effects.append((left @ v - weights @ v).norm(dim=-1))
+    return torch.stack(effects, dim=-1)
+
+
+@wrong(key_effects, "weight not shared out")
+def value_set_to_zero(q, k, v):
+    result = _open(q, k, v)
+    effects = []
+    for j in range(v.shape[2]):
+        other = v.clone()
+        other[:, :, j] = 0
+        effects.append((_open(q, k, other) - result).norm(dim=-1))
+    return torch.stack(effects, dim=-1)
+
+
+@wrong(key_effects, "weight not shared out")
+def weight_times_distance(q, k, v):
+    weights = attention_as_importance(q, k, v)
+    return weights * torch.cdist(weights @ v, v)
+
+
+@wrong(key_effects, "score of 0")
+def key_set_to_zero(q, k, v):
+    result, effects = _open(q, k, v), []
+    for j in range(k.shape[2]):
+        other = k.clone()
+        other[:, :, j] = 0
+        effects.append((_open(q, other, v) - result).norm(dim=-1))
+    return torch.stack(effects, dim=-1)
+
+
+@wrong(key_effects, "distance alone")
+def distance_to_each_value(q, k, v):
+    return torch.cdist(_open(q, k, v), v)
+
+
+@wrong(key_effects, "squared")
+def squares_of_the_gaps(q, k, v):
+    return each_key_shut_in_turn(q, k, v) ** 2
+
+
+@wrong(key_effects, "averaged numbers")
+def mean_gap(q, k, v):
+    result = _open(q, k, v)
+    gaps = [(_open(q, k, v, [j]) - result).abs().mean(-1) for j in range(k.shape[2])]
+    return torch.stack(gaps, dim=-1)
+
+
+@wrong(key_effects, "lengths compared")
+def change_of_the_length(q, k, v):
+    length = _open(q, k, v).norm(dim=-1)
+    gaps = [
+        (_open(q, k, v, [j]).norm(dim=-1) - length).abs() for j in range(len(k[0, 0]))
+    ]
+    return torch.stack(gaps, dim=-1)
+
+
+@wrong(key_effects, "shape")
+def keys_in_front(q, k, v):
+    return each_key_shut_in_turn(q, k, v).movedim(-1, 0)
+
+
+@wrong(key_effects, "softmax over the queries")
+def shares_of_the_queries(q, k, v):
+    weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-2)
+    return weights / (1 - weights) * torch.cdist(weights @ v, v)
+
+
+@wrong(key_effects, "not a length")
+def relative_to_the_result(q, k, v):
+    result = _open(q, k, v)
+    return each_key_shut_in_turn(q, k, v) / result.norm(dim=-1, keepdim=True)
+
+
+@wrong(key_effects, "shape")
+def mean_over_the_heads(q, k, v):
+    return each_key_shut_in_turn(q, k, v).mean(dim=1)

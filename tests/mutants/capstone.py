@@ -234,7 +234,7 @@ class First_block(Model):
         return self.head(self.norm(x.mean(dim=1)))
 
 
-@wrong(ViT, "blocks in the wrong order")
+@wrong(ViT, "blocks backwards")
 class Backwards(Model):
     def forward(self, images):
         x = self.embed(images)
@@ -546,36 +546,12 @@ def hits_of_each_image(network, images, labels):
     return (network(images).argmax(dim=1) == labels).float()
 
 
-@wrong(accuracy, "dtype")
+@wrong(accuracy, "values")
 def rounded_to_a_number(network, images, labels):
     return int(mean_of_hits(network, images, labels))
 
 
 # solve
-
-
-def trained(relation, seed, positions, steps):
-    torch.manual_seed(seed)
-    config = vitlib.ViTConfig(
-        image_size=32,
-        patch_size=8,
-        in_channels=1,
-        num_classes=4,
-        embed_dim=32,
-        depth=2,
-        num_heads=4,
-        class_token=False,
-        pool="mean",
-    )
-    model = vitlib.ViT(config)
-    with torch.no_grad():
-        table = vitlib.sincos_2d((4, 4), 32)
-        model.pos_embed.copy_(table * positions).requires_grad_(positions)
-    order = torch.randint(len(relation.images), (steps, 64))
-    batches = [(relation.images[part], relation.labels[part]) for part in order]
-    plain_loop(model, batches, 3e-3)
-    with torch.no_grad():
-        return model.eval()(relation.unseen).argmax(dim=1)
 
 
 def shapes(images):
@@ -591,9 +567,20 @@ def guess(relation, seed):
     return torch.randint(4, (len(relation.unseen),), generator=dice)
 
 
+# That a ViT solves it, the solution in the notebook shows.
 @right(solve)
-def a_vit(relation, seed, positions):
-    return trained(relation, seed, positions, 150)
+def learned_from_pairs_of_places(relation, seed, positions):
+    if not positions:
+        return guess(relation, seed)
+
+    def pairs(images):
+        ring_row, ring_col, cross_row, cross_col = shapes(images)
+        place = 64 * ring_row + 16 * ring_col + 4 * cross_row + cross_col
+        return F.one_hot(place, 256).double()
+
+    classes = F.one_hot(relation.labels, 4).double()
+    known = pairs(relation.images)
+    return (pairs(relation.unseen) @ (known.T @ classes)).argmax(dim=1)
 
 
 @right(solve)
@@ -623,8 +610,8 @@ def most_alike_image(relation, seed, positions):
 
 
 @wrong(solve, "at chance")
-def five_steps(relation, seed, positions):
-    return trained(relation, seed, positions, 5) * 0 + guess(relation, seed)
+def guessed(relation, seed, positions):
+    return guess(relation, seed)
 
 
 @wrong(solve, "one class")
@@ -634,8 +621,8 @@ def never_trained(relation, seed, positions):
 
 @wrong(solve, "at chance")
 def labels_of_other_images(relation, seed, positions):
-    other = type(relation)(relation.images, relation.labels.roll(1), relation.unseen)
-    return most_alike_image(other, seed, positions)
+    relation.labels = relation.labels.roll(1)
+    return most_alike_image(relation, seed, positions)
 
 
 @wrong(solve, "classes renamed")

@@ -781,7 +781,7 @@ def asks_for_two(blocks):
     return len(blocks) > 1 and names_of_objects(blocks)
 
 
-@wrong(blocks_are_independent, "always no")
+@wrong(blocks_are_independent, "always False")
 def compares_each_with_itself(blocks):
     return not any(
         torch.equal(a.mlp.fc1.weight, b.mlp.fc1.weight) for a in blocks for b in blocks

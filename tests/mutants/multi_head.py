@@ -700,13 +700,13 @@ def by_gradients(gather):
     return each_head_alone(gather)
 
 
-@wrong(heads_stay_apart, "always yes")
+@wrong(heads_stay_apart, "always True")
 def shape_only(gather):
     q, k, v = three()
     return gather(q, k, v).shape == q.shape
 
 
-@wrong(heads_stay_apart, "always no")
+@wrong(heads_stay_apart, "always False")
 def all_heads_compared(gather):
     q, k, v = three()
     other = [x.clone() for x in (q, k, v)]
@@ -749,7 +749,7 @@ def compared_with_attention(gather):
     return torch.allclose(gather(q, k, v), attend(q, k, v), atol=1e-5)
 
 
-@wrong(heads_stay_apart, "always yes")
+@wrong(heads_stay_apart, "always True")
 def rows_compared_with_ones(gather):
     q, k, v = torch.ones(3, 2, 3, 4, 5).unbind()
     return not torch.allclose(gather(q, k, v), torch.zeros_like(v))

@@ -12,6 +12,7 @@ from vitlib.checks.patches import (
     conv_kernel,
     embed_patches,
     is_patch_embedding,
+    kept_share,
     merge_patches,
     overlapping_patches,
     patch_of_pixel,
@@ -839,7 +840,7 @@ def places_are_not_compared(embed):
     return _one_square_at_a_time(embed, 2, 3, 2)
 
 
-@wrong(is_patch_embedding, "too trusting")
+@wrong(is_patch_embedding, "always True")
 def a_square_grid(embed):
     images = torch.randn(1, 3, 8, 8)
     return tuple(embed(images).shape) == (1, 4, 7)
@@ -876,12 +877,12 @@ def every_pixel_must_count(embed):
     return seen and noise_in_one_square_and_one_square_everywhere(embed)
 
 
-@wrong(is_patch_embedding, "too strict")
+@wrong(is_patch_embedding, "always False")
 def never(embed):
     return False
 
 
-@wrong(is_patch_embedding, "no verdict")
+@wrong(is_patch_embedding, "type")
 def says_nothing(embed):
     assert _same_everywhere(embed, 2, 3) or True
 
@@ -889,3 +890,118 @@ def says_nothing(embed):
 @wrong(is_patch_embedding, "crash")
 def forgets_the_colours(embed):
     return bool(embed(torch.randn(1, 1, 8, 8)).any())
+
+
+# kept_share
+
+
+def _rebuilt(new, mean, directions):
+    return mean + (new - mean) @ directions.T @ directions
+
+
+def _by_covariance(patches, k):
+    values, vectors = torch.linalg.eigh((patches - patches.mean(0)).mT.cov())
+    return vectors[:, values.argsort(descending=True)[:k]].T
+
+
+@right(kept_share)
+def what_cannot_be_rebuilt(patches, new_patches, k):
+    mean = patches.mean(dim=0)
+    _, _, directions = torch.linalg.svd(patches - mean)
+    gaps = new_patches - _rebuilt(new_patches, mean, directions[:k])
+    return 1 - gaps.square().sum() / (new_patches - mean).square().sum()
+
+
+@right(kept_share)
+def eigenvectors_of_the_covariance(patches, new_patches, k):
+    new = new_patches - patches.mean(dim=0)
+    return ((new @ _by_covariance(patches, k).T) ** 2).sum() / (new**2).sum()
+
+
+@right(kept_share)
+def in_numpy_and_as_a_number(patches, new_patches, k):
+    old, new = patches.double().numpy(), new_patches.double().numpy()
+    mean = old.mean(axis=0)
+    directions = np.linalg.svd(old - mean)[2][:k]
+    kept = np.linalg.norm((new - mean) @ directions.T) ** 2
+    return kept / np.linalg.norm(new - mean) ** 2
+
+
+@right(kept_share)
+def one_direction_after_the_other(patches, new_patches, k):
+    old, new = (x - patches.mean(0) for x in (patches, new_patches))
+    total, kept = new.square().sum(), new.new_zeros(())
+    for place in range(k):
+        direction = torch.linalg.svd(old).Vh[place].clone()
+        kept += (new @ direction).square().sum()
+    return kept / total
+
+
+@wrong(kept_share, "measured where it was fitted")
+def share_of_the_variances(patches, new_patches, k):
+    sizes = torch.linalg.svd(patches - patches.mean(0)).S.square()
+    return sizes[:k].sum() / sizes.sum()
+
+
+@wrong(kept_share, "fitted on the new ones")
+def new_patches_alone(patches, new_patches, k):
+    return what_cannot_be_rebuilt(new_patches, new_patches, k)
+
+
+@wrong(kept_share, "mean not subtracted")
+def svd_as_it_comes(patches, new_patches, k):
+    directions = torch.linalg.svd(patches).Vh[:k]
+    return (new_patches @ directions.T).square().sum() / new_patches.square().sum()
+
+
+@wrong(kept_share, "mean of the new ones")
+def each_with_its_own_mean(patches, new_patches, k):
+    new = new_patches - new_patches.mean(dim=0)
+    return (new @ _by_covariance(patches, k).T).square().sum() / new.square().sum()
+
+
+@wrong(kept_share, "smallest directions")
+def eigh_in_its_own_order(patches, new_patches, k):
+    vectors = torch.linalg.eigh((patches - patches.mean(0)).mT.cov()).eigenvectors
+    new = new_patches - patches.mean(dim=0)
+    return (new @ vectors[:, :k]).square().sum() / new.square().sum()
+
+
+@wrong(kept_share, "first numbers")
+def a_shorter_patch(patches, new_patches, k):
+    new = new_patches - patches.mean(dim=0)
+    return new[:, :k].square().sum() / new.square().sum()
+
+
+@wrong(kept_share, "what is lost")
+def gaps_alone(patches, new_patches, k):
+    return 1 - what_cannot_be_rebuilt(patches, new_patches, k)
+
+
+@wrong(kept_share, "lengths for squares")
+def norms(patches, new_patches, k):
+    new = new_patches - patches.mean(dim=0)
+    return (new @ _by_covariance(patches, k).T).norm() / new.norm()
+
+
+@wrong(kept_share, "new patches off the line")
+def one_less_the_ratio_of_lengths(patches, new_patches, k):
+    mean = patches.mean(dim=0)
+    rebuilt = _rebuilt(new_patches, mean, _by_covariance(patches, k))
+    return 1 - (new_patches - rebuilt).norm() / (new_patches - mean).norm()
+
+
+@wrong(kept_share, "a line")
+def rebuilt_without_the_mean(patches, new_patches, k):
+    mean = patches.mean(dim=0)
+    directions = _by_covariance(patches, k)
+    rebuilt = new_patches @ directions.T @ directions
+    left = (new_patches - rebuilt).square().sum()
+    return 1 - left / (new_patches - mean).square().sum()
+
+
+@wrong(kept_share, "crash")
+def directions_of_the_wrong_side(patches, new_patches, k):
+    directions = torch.linalg.svd(patches - patches.mean(0)).U[:, :k]
+    new = new_patches - patches.mean(dim=0)
+    return (new @ directions).square().sum() / new.square().sum()

@@ -16,6 +16,7 @@ from vitlib.checks.positions import (
     grid_table,
     is_equivariant,
     resample_pos_embed,
+    shuffle_share,
     similarity,
     sincos_2d,
     sincos_pairs,
@@ -846,8 +847,186 @@ def must_depend_on_the_tokens(layer):
     return many_random_orders(layer) and bool(layer(torch.randn(1, 5, 4)).any())
 
 
-@wrong(is_equivariant, "no verdict")
+@wrong(is_equivariant, "type")
 def returns_the_gap(layer):
     tokens = torch.randn(2, 7, 4)
     order = torch.randperm(7)
     return (layer(tokens[:, order]) - layer(tokens)[:, order]).abs().max()
+
+
+# shuffle_share
+
+
+def _with_orders(orders):
+    """Return an answer that takes the orders (b, n) of a seed from a function."""
+
+    def answer(model, images, patch_size, seeds):
+        before = model(images).argmax(dim=1)
+        patches = vitlib.split_patches(images, patch_size)
+        shares = []
+        for seed in seeds:
+            order = orders(seed, *patches.shape[:2])
+            moved = patches.gather(1, order[..., None].expand_as(patches))
+            other = vitlib.merge_patches(moved, patch_size, tuple(images.shape[2:]))
+            shares.append((model(other).argmax(dim=1) != before).float().mean())
+        return torch.stack(shares)
+
+    return answer
+
+
+def _drawn_orders(seed, b, n):
+    dice = torch.Generator().manual_seed(seed)
+    return torch.rand(b, n, generator=dice).argsort(dim=1)
+
+
+def _noisy(moves):
+    """Return an answer that changes images by a function of images and size."""
+
+    def answer(model, images, patch_size, seeds):
+        before, shares = model(images).argmax(dim=1), []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            after = model(moves(images, patch_size)).argmax(dim=1)
+            shares.append((after != before).float().mean())
+        return torch.stack(shares)
+
+    return answer
+
+
+@right(shuffle_share)
+def sorted_dice(model, images, patch_size, seeds):
+    return _with_orders(_drawn_orders)(model, images, patch_size, seeds)
+
+
+@right(shuffle_share)
+def image_by_image(model, images, patch_size, seeds):
+    shares = torch.zeros(len(seeds))
+    for place, seed in enumerate(seeds):
+        torch.manual_seed(seed)
+        for image in images:
+            patches = vitlib.split_patches(image[None], patch_size)
+            order = torch.randperm(patches.shape[1])
+            other = vitlib.merge_patches(
+                patches[:, order], patch_size, tuple(image.shape[1:])
+            )
+            shares[place] += model(other).argmax() != model(image[None]).argmax()
+    return shares / len(images)
+
+
+@right(shuffle_share)
+def unfolded_and_numpy(model, images, p, seeds):
+    said = model(images).max(dim=1).indices
+    columns = F.unfold(images, p, stride=p)  # (b, c*p*p, n)
+    shares = []
+    for seed in seeds:
+        dice = np.random.default_rng(seed)
+        mixed = torch.stack([one[:, dice.permutation(one.shape[1])] for one in columns])
+        other = F.fold(mixed, images.shape[2:], p, stride=p)
+        shares.append((model(other).max(dim=1).indices != said).double().mean().item())
+    return torch.tensor(shares)
+
+
+@wrong(shuffle_share, "patches torn")
+def pixels_shuffled(model, images, patch_size, seeds):
+    def moves(images, p):
+        order = torch.rand(len(images), 1, images[0, 0].numel()).argsort(dim=2)
+        return images.flatten(2).gather(2, order.expand(-1, 2, -1)).view_as(images)
+
+    return _noisy(moves)(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "answers that cannot change")
+def images_shuffled(model, images, patch_size, seeds):
+    return _noisy(lambda x, p: x[torch.randperm(len(x))])(
+        model, images, patch_size, seeds
+    )
+
+
+@wrong(shuffle_share, "one order for all")
+def one_order_for_the_batch(model, images, patch_size, seeds):
+    def orders(seed, b, n):
+        torch.manual_seed(seed)
+        return torch.randperm(n).expand(b, n)
+
+    return _with_orders(orders)(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "no dice")
+def reversed_patches(model, images, patch_size, seeds):
+    return _with_orders(lambda seed, b, n: torch.arange(n).flip(0).expand(b, n))(
+        model, images, patch_size, seeds
+    )
+
+
+@wrong(shuffle_share, "no dice")
+def shuffled_and_not_used(model, images, patch_size, seeds):
+    def moves(images, p):
+        patches = vitlib.split_patches(images, p)
+        patches[:, torch.randperm(patches.shape[1])]
+        return vitlib.merge_patches(patches, p, tuple(images.shape[2:]))
+
+    return _noisy(moves)(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "seeds ignored")
+def always_seed_0(model, images, patch_size, seeds):
+    return _with_orders(lambda seed, b, n: _drawn_orders(0, b, n))(
+        model, images, patch_size, seeds
+    )
+
+
+@wrong(shuffle_share, "seeds run on")
+def seeded_once(model, images, patch_size, seeds):
+    torch.manual_seed(seeds[0])
+    return _with_orders(lambda seed, b, n: torch.rand(b, n).argsort(dim=1))(
+        model, images, patch_size, seeds
+    )
+
+
+@wrong(shuffle_share, "scores compared")
+def any_change_of_a_score(model, images, patch_size, seeds):
+    shares = []
+    patches = vitlib.split_patches(images, patch_size)
+    for seed in seeds:
+        order = _drawn_orders(seed, *patches.shape[:2])
+        moved = patches.gather(1, order[..., None].expand_as(patches))
+        other = vitlib.merge_patches(moved, patch_size, tuple(images.shape[2:]))
+        shares.append((model(other) != model(images)).any(dim=1).float().mean())
+    return torch.stack(shares)
+
+
+@wrong(shuffle_share, "share that stays")
+def stability(model, images, patch_size, seeds):
+    return 1 - sorted_dice(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "form")
+def mean_over_the_seeds(model, images, patch_size, seeds):
+    return sorted_dice(model, images, patch_size, seeds).mean()
+
+
+@wrong(shuffle_share, "no share")
+def percent_of_answers(model, images, patch_size, seeds):
+    return 100 * sorted_dice(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "answers that cannot change")
+def merged_as_a_square(model, images, patch_size, seeds):
+    def moves(images, p):
+        b, c, high, wide = images.shape
+        grid = vitlib.split_patches(images, p).unflatten(2, (c, p, p))
+        mixed = torch.stack([one[torch.randperm(len(one))] for one in grid])
+        return mixed.reshape(b, c, high, wide)
+
+    return _noisy(moves)(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "other share")
+def rows_of_the_grid_only(model, images, patch_size, seeds):
+    def moves(images, p):
+        strips = images.unflatten(2, (-1, p))
+        return torch.stack(
+            [one[:, torch.randperm(one.shape[1])] for one in strips]
+        ).flatten(2, 3)
+
+    return _noisy(moves)(model, images, patch_size, seeds)

@@ -837,7 +837,7 @@ def changes_alone(model, images):
     return True
 
 
-@wrong(uses_every_parameter, "always no")
+@wrong(uses_every_parameter, "always False")
 def every_number(model, images):
     model = shaken(model)
     model.head.bias.requires_grad_(False)
@@ -845,12 +845,12 @@ def every_number(model, images):
     return all(p.grad is not None and p.grad.all() for p in model.parameters())
 
 
-@wrong(uses_every_parameter, "always yes")
+@wrong(uses_every_parameter, "always True")
 def does_it_require_gradients(model, images):
     return all(p.requires_grad for p in model.parameters())
 
 
-@wrong(uses_every_parameter, "always no")
+@wrong(uses_every_parameter, "always False")
 def gradients_never_taken(model, images):
     model(images)
     return all(p.grad is not None for p in model.parameters())

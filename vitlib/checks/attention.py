@@ -8,9 +8,9 @@ from torch import Tensor, nn
 import vitlib.attention as library
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
 from vitlib.checks.comparing import close
+from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import any_order_of_tokens, each_image_alone, narrowed
-from vitlib.checks.telling import Candidate, telling
 from vitlib.checks.wording import Finding
 
 NEVER = float("-inf")
@@ -271,8 +271,6 @@ def _ratio_of_scores(got: Tensor, expected: Tensor) -> float | None:
 
 
 def _ask_weights(probe: Probe) -> Finding | None:
-    if probe.got.shape != probe.expected.shape:
-        return None
     return about_weights(probe.got, probe.expected, probe.given[2])
 
 
@@ -401,8 +399,6 @@ LATE = (
 def _ask_mixture(probe: Probe) -> Finding | None:
     """Read the weights off values that are 1 for one key each."""
     q, k, v, mask = probe.given
-    if probe.got.shape != probe.expected.shape:
-        return None
     keys = v.shape[-2]
     one_hot = torch.eye(keys, dtype=v.dtype).expand(*v.shape[:-2], keys, keys)
     read = probe.run(q, k, one_hot.contiguous(), mask)
@@ -517,10 +513,13 @@ class _SelfAttention(nn.Module):
 
     def forward(self, tokens, mask=None):
         q, k, v = self.cut(self.qkv(tokens))
-        return self.proj(self.attend(q, k, v, mask))
+        return self.project(self.attend(q, k, v, mask))
 
     def cut(self, qkv):
         return qkv.chunk(3, dim=-1)
+
+    def project(self, x):
+        return self.proj(x)
 
     def attend(self, q, k, v, mask):
         return library.attend(q, k, v, mask)
@@ -534,29 +533,66 @@ def _attends(function):
     return SelfAttention
 
 
-def _cuts(function):
-    class SelfAttention(_SelfAttention):
+def around_attention(layer: type[nn.Module]) -> tuple[Mistake, ...]:
+    """Return what may go wrong before and after a layer's attention.
+
+    Args:
+        layer: Has the steps `cut` (of what qkv returns) and `project`.
+    Returns:
+        The mistakes, each a subclass of the layer.
+    Reference:
+        The book's page on the checkers.
+    """
+
+    def swapped(places):
         def cut(self, qkv):
-            return function(*qkv.chunk(3, dim=-1))
+            parts = layer.cut(self, qkv)
+            return tuple(parts[place] for place in places)
 
-    return SelfAttention
+        return type(layer.__name__, (layer,), {"cut": cut})
 
+    class Woven(layer):
+        """Take every third number for the queries."""
 
-class _Woven(_SelfAttention):
-    """Take every third number for the queries."""
+        def cut(self, qkv):
+            return qkv.unflatten(-1, (-1, 3)).unbind(-1)
 
-    def cut(self, qkv):
-        return qkv.unflatten(-1, (-1, 3)).unbind(-1)
+    class Unprojected(layer):
+        def project(self, x):
+            return x
 
+    class Residual(layer):
+        def forward(self, tokens, mask=None):
+            return tokens + super().forward(tokens, mask)
 
-class _Unprojected(_SelfAttention):
-    def forward(self, tokens, mask=None):
-        return self.attend(*self.cut(self.qkv(tokens)), mask)
-
-
-class _Residual(_SelfAttention):
-    def forward(self, tokens, mask=None):
-        return tokens + super().forward(tokens, mask)
+    return (
+        *(
+            Mistake(
+                "q, k and v swapped",
+                "the three parts of qkv are taken in another order: the rows of its "
+                "weight are all queries, then all keys, then all values",
+                swapped(places),
+            )
+            for places in ((1, 0, 2), (2, 1, 0), (0, 2, 1), (1, 2, 0), (2, 0, 1))
+        ),
+        Mistake(
+            "q, k and v woven",
+            "queries, keys and values take turns in what qkv returns, if one believes "
+            "your cut: they stand one after the other",
+            Woven,
+        ),
+        Mistake(
+            "no projection",
+            "the last linear map, proj, is not used",
+            Unprojected,
+        ),
+        Mistake(
+            "residual inside",
+            "the tokens are added to the result: that is the block's part, the layer "
+            "returns what attention gathers",
+            Residual,
+        ),
+    )
 
 
 def _layer(b: int, n: int, e: int, mask: Tensor | None) -> tuple:
@@ -582,41 +618,7 @@ SelfAttention = ClassJudge(
             if m.name != "softmax over the heads"
         ),
         *(Mistake(m.name, m.tell, _attends(m.twin)) for m in LATE),
-        Mistake(
-            "q, k and v swapped",
-            "the three parts of qkv are taken in another order: the rows of its weight "
-            "are all queries, then all keys, then all values",
-            _cuts(lambda q, k, v: (k, q, v)),
-        ),
-        Mistake(
-            "q, k and v swapped",
-            "the three parts of qkv are taken in another order: the rows of its weight "
-            "are all queries, then all keys, then all values",
-            _cuts(lambda q, k, v: (v, k, q)),
-        ),
-        Mistake(
-            "q, k and v swapped",
-            "the three parts of qkv are taken in another order: the rows of its weight "
-            "are all queries, then all keys, then all values",
-            _cuts(lambda q, k, v: (q, v, k)),
-        ),
-        Mistake(
-            "q, k and v woven",
-            "queries, keys and values take turns in what qkv returns, if one believes "
-            "your cut: they stand one after the other",
-            _Woven,
-        ),
-        Mistake(
-            "no projection",
-            "the last linear map, proj, is not used",
-            _Unprojected,
-        ),
-        Mistake(
-            "residual inside",
-            "the tokens are added to the result: that is the block's part, the layer "
-            "returns what attention gathers",
-            _Residual,
-        ),
+        *around_attention(_SelfAttention),
     ),
     questions=(each_image_alone(1, 2), any_order_of_tokens(1)),
     narrowing=(SCORES_OR_VALUES,),
@@ -641,8 +643,6 @@ def _about_heard(probe: Probe) -> Finding | None:
     """Ask for the number where it is known: n equal weights."""
     (weights,) = probe.given
     keys = weights.shape[-1]
-    if probe.got.shape != probe.expected.shape:
-        return None
     even = probe.run(torch.full_like(weights, 1 / keys))
     if even is not None and not close(even, torch.full_like(even, keys)):
         return Finding(
@@ -756,8 +756,6 @@ def _padding(b: int, h: int, i: int, j: int, d: int, seed: int) -> tuple:
 
 
 def _ask_padded(probe: Probe) -> Finding | None:
-    if probe.got.shape != probe.expected.shape:
-        return None
     return about_weights(probe.got, probe.expected, ~probe.given[2][:, None, None])
 
 
@@ -846,8 +844,6 @@ def _by_shares(share):
 def _about_halves(probe: Probe) -> Finding | None:
     """Ask what must hold whatever the shares are."""
     out_a, lse_a, out_b, lse_b = probe.given
-    if probe.got.shape != probe.expected.shape:
-        return None
     same = probe.run(out_a, lse_a, out_a, lse_b)
     if same is not None and not close(same, out_a):
         return Finding(
@@ -984,65 +980,249 @@ def _scaled_by_all(tokens: Tensor) -> Tensor:
     return tokens / tokens.abs().amax(dim=1, keepdim=True)
 
 
-is_causal = telling(
+is_causal = decides(
     "is_causal",
-    "layer",
+    ("layer",),
     (
-        Candidate("a map of each token alone", lambda x: x.tanh() * 2, True),
-        Candidate("attention under a lower triangle", _looks(_lower), True),
-        Candidate("sums over the tokens so far", lambda x: x.cumsum(dim=1), True),
-        Candidate(
+        Subject("a map of each token alone", lambda x: x.tanh() * 2, True),
+        Subject("attention under a lower triangle", _looks(_lower), True),
+        Subject("sums over the tokens so far", lambda x: x.cumsum(dim=1), True),
+        Subject(
             "each token plus the one before it",
             lambda x: x + torch.cat([x[:, :1] * 0, x[:, :-1]], dim=1),
             True,
         ),
-        Candidate(
+        Subject(
             "a layer that shows the first token only",
             lambda x: x[:, :1].expand_as(x),
             True,
         ),
-        Candidate("attention without a mask", _looks(), False),
-        Candidate(
+        Subject("attention without a mask", _looks(), False),
+        Subject(
             "attention under an upper triangle", _looks(lambda n: _lower(n).T), False
         ),
-        Candidate(
+        Subject(
             "attention that sees one token ahead",
             _looks(lambda n: torch.ones(n, n).tril(1).bool()),
             False,
         ),
-        Candidate(
+        Subject(
             "attention in which all but the first token see one token ahead",
             _looks(_ahead),
             False,
         ),
-        Candidate(
+        Subject(
             "attention whose weights are set to 0 after the softmax",
             _looks(_lower, late=True),
             False,
         ),
-        Candidate(
+        Subject(
             "attention in which only the first token may see all",
             _looks(lambda n: _lower(n) | (torch.arange(n) == 0)[:, None]),
             False,
         ),
-        Candidate(
+        Subject(
             "attention in which the first token sees the second, and no other leaks",
             _looks(_second_seen),
             False,
         ),
-        Candidate(
+        Subject(
             "attention in which all see the last token",
             _looks(lambda n: _lower(n) | (torch.arange(n) == n - 1)),
             False,
         ),
-        Candidate(
+        Subject(
             "attention with scores of -5 where it should be shut",
             _looks(_lower, shut=-5.0),
             False,
         ),
-        Candidate(
+        Subject(
             "tokens less their mean", lambda x: x - x.mean(dim=1, keepdim=True), False
         ),
-        Candidate("tokens divided by the largest of all", _scaled_by_all, False),
+        Subject("tokens divided by the largest of all", _scaled_by_all, False),
     ),
+)
+
+
+# What would be without a key
+
+
+def _effects_by(weigh):
+    """Return an answer that shuts keys in attention with other weights."""
+
+    def answer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = weigh(q, k, None)
+        result = weights @ v
+        gaps = (result[..., None, :] - v[:, :, None]).norm(dim=-1)
+        return weights / (1 - weights) * gaps
+
+    return answer
+
+
+def _without(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return each query's result without each key, (b, h, i, j, d)."""
+    open_to = ~torch.eye(k.shape[2], dtype=torch.bool)
+    return torch.stack([library.attend(q, k, v, mask=row) for row in open_to], dim=3)
+
+
+def _moved(measure):
+    """Return an answer that measures by another rule how far a result moves.
+
+    It gets the weights, the result, the values, and the result without each key.
+    """
+
+    def answer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = library.attention_weights(q, k)
+        result = (weights @ v)[..., None, :]  # (b, h, i, 1, d)
+        return measure(weights[..., None], result, v[:, :, None], _without(q, k, v))
+
+    return answer
+
+
+_key_effects = _moved(lambda w, result, v, without: (without - result).norm(dim=-1))
+
+
+def _score_of_zero(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores, effects = _scores(q, k), []
+    for j in range(k.shape[2]):
+        others = scores.clone()
+        others[..., j] = 0
+        moved = (others.softmax(dim=-1) - scores.softmax(dim=-1)) @ v
+        effects.append(moved.norm(dim=-1))
+    return torch.stack(effects, dim=-1)
+
+
+def _about_effects(probe: Probe) -> Finding | None:
+    """Ask for values of which the effect is known."""
+    q, k, v = probe.given
+    equal = probe.run(q, k, torch.ones_like(v))
+    if equal is not None and equal.abs().max() > 1e-3:
+        return Finding(
+            "equal values",
+            "where all values are equal, no key is missed: the others hold the same. "
+            f"Yours finds an effect of {equal.abs().max():.3g}",
+        )
+    twice = probe.run(q, k, 2 * v)
+    if twice is not None and not close(twice, 2 * probe.got):
+        return Finding(
+            "not a length",
+            "values twice as large move every result twice as far, and yours does "
+            "something else: what is squared, rooted or divided?",
+        )
+    pair = tuple(drawn(1, 1, n, 3, seed=n) for n in (1, 2, 2))
+    got, wanted = probe.run(*pair), probe.right(*pair)
+    if got is not None and got.shape == wanted.shape and not close(got, wanted):
+        return Finding(
+            "two keys",
+            "with two keys, shutting one leaves the value of the other: the result "
+            f"moves by {wanted.flatten()[0]:.3g} and {wanted.flatten()[1]:.3g}, and it "
+            f"says {got.flatten()[0]:.3g} and {got.flatten()[1]:.3g}",
+        )
+    return None
+
+
+def _asked(b: int, h: int, i: int, j: int, d: int, loud: float = 1.0) -> tuple:
+    return (
+        loud * drawn(b, h, i, d, seed=i),
+        drawn(b, h, j, d, seed=j + 1),
+        drawn(b, h, j, d + 1, seed=j + 2),
+    )
+
+
+key_effects = Judge(
+    task="key_effects",
+    arguments=("q", "k", "v"),
+    axes="b h i j",
+    oracle=_key_effects,
+    cases=(
+        Case("one query, two keys", _asked(1, 1, 1, 2, 2)),
+        Case("as many queries as keys", _asked(1, 2, 3, 3, 4)),
+        Case("equal values", (*_asked(1, 1, 2, 4, 3)[:2], torch.ones(1, 1, 4, 2))),
+        Case("sharp weights", _asked(1, 2, 4, 3, 5, loud=1.5)),
+        Case("a batch of two", _asked(2, 3, 4, 6, 5)),
+    ),
+    mistakes=(
+        Mistake(
+            "weights",
+            "these are the weights: a key with a large one may be missed by nobody",
+            lambda q, k, v: library.attention_weights(q, k),
+        ),
+        Mistake(
+            "weight not shared out",
+            "the weight was set to 0 behind the softmax, or the value to 0: then the "
+            "other weights sum to less than 1. Without the key they would share out "
+            "what it had",
+            _moved(lambda w, result, v, without: (w * v).norm(dim=-1)),
+        ),
+        Mistake(
+            "weight not shared out",
+            "the distance of value and result is multiplied by the weight: without the "
+            "key, the other weights grow until they sum to 1 again. By which factor?",
+            _moved(lambda w, result, v, without: (w * (result - v)).norm(dim=-1)),
+        ),
+        Mistake(
+            "score of 0",
+            "the key was replaced by zeros, or its score by 0: e to the 0 is 1, so it "
+            "still has weight",
+            _score_of_zero,
+        ),
+        Mistake(
+            "distance alone",
+            "this is how far each value lies from the result: a key that nobody hears "
+            "can lie far away",
+            _moved(lambda w, result, v, without: (result - v).norm(dim=-1)),
+        ),
+        Mistake(
+            "squared",
+            "the root is missing: this is the squared length",
+            _moved(lambda w, result, v, without: (without - result).square().sum(-1)),
+        ),
+        Mistake(
+            "absolute values",
+            "the sizes of the single numbers are added up: the length of a vector is "
+            "asked for",
+            _moved(lambda w, result, v, without: (without - result).abs().sum(-1)),
+        ),
+        Mistake(
+            "averaged numbers",
+            "the sizes of the single numbers are averaged: the length of a vector is "
+            "asked for",
+            _moved(lambda w, result, v, without: (without - result).abs().mean(-1)),
+        ),
+        Mistake(
+            "signs cancel",
+            "the numbers of the difference are added up with their signs: the length "
+            "of the vector is asked for",
+            _moved(lambda w, result, v, without: (without - result).sum(dim=-1)),
+        ),
+        Mistake(
+            "what is left",
+            "this is the length of the result without the key: how far it moves is "
+            "asked for",
+            _moved(lambda w, result, v, without: without.norm(dim=-1)),
+        ),
+        Mistake(
+            "lengths compared",
+            "the lengths of both results are subtracted: a result that turns has moved "
+            "and is as long as it was. Subtract, then take the length",
+            _moved(
+                lambda w, result, v, without: (
+                    without.norm(dim=-1) - result.norm(dim=-1)
+                ).abs()
+            ),
+        ),
+        Mistake(
+            "queries and keys swapped",
+            "the result is (b, h, j, i): the last axis is the key that is shut",
+            lambda q, k, v: _key_effects(q, k, v).mT,
+        ),
+        *(
+            Mistake(mistake.name, mistake.tell, _effects_by(mistake.twin))
+            for mistake in _WEIGHTS
+            if mistake.name.startswith(("not divided", "divided by", "softmax over"))
+        ),
+    ),
+    questions=(_about_effects, each_image_alone(0, 1, 2)),
+    dtypes=(torch.float64,),
+    gradients=False,
 )

@@ -38,6 +38,10 @@ class Build:
         sizes = ", ".join(f"{name}={value!r}" for name, value in self.sizes.items())
         return f"built with {sizes}" + (", in training mode" if self.training else "")
 
+    def __deepcopy__(self, memo: dict) -> "Build":
+        """Return itself: no answer ever gets hold of it."""
+        return self
+
     def converted(self, dtype: torch.dtype) -> "Build":
         """Return the same with weights of another dtype."""
         return dataclasses.replace(self, dtype=dtype)
@@ -85,7 +89,7 @@ def drawn_weights(module: Callable[[], nn.Module], seed: int = 0) -> dict[str, T
     Reference:
         The book's page on the checkers.
     """
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):
         shapes = {name: value.shape for name, value in module().state_dict().items()}
     weights = {}
     for place, (name, shape) in enumerate(shapes.items()):
@@ -112,6 +116,7 @@ class ClassJudge(Judge):
         narrowing: Asked where nothing else was found.
         seconds: The time limit of a call.
         dtypes: Tried besides float32.
+        gradients: Whether they are compared, too.
         hints: What to say of a parameter whose name or shape is wrong.
     Reference:
         The book's page on the checkers.

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vitlib.checks.building import drawn
+from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Mistake, Probe
 from vitlib.checks.reading import Given, ReadJudge, numbered, paired
 from vitlib.checks.wording import Finding, Unfit
@@ -135,8 +136,6 @@ def _which_name(probe: Probe) -> Finding | None:
     """Ask which tensor lies under a name of another one."""
     state = probe.given[0].made()
     wanted = [(_our_name(theirs), theirs) for theirs in state for _ in state[theirs]]
-    if probe.got.shape != probe.expected.shape:
-        return None
     at = int((probe.got != probe.expected).nonzero()[0, 0])
     source = (probe.expected == probe.got[at]).nonzero()
     if not len(source):
@@ -249,8 +248,6 @@ def _read_fold(value: object, weight: Tensor, *_: Tensor) -> Tensor:
 
 def _which_part(probe: Probe) -> Finding | None:
     """Ask whether the weight or the bias is wrong, and test with no shift."""
-    if probe.got.shape != probe.expected.shape:
-        return None
     weight, bias, mean, std = probe.given
     got, expected = probe.got, probe.expected
     if not torch.allclose(got[:, :-1], expected[:, :-1], rtol=1e-4, atol=1e-5):
@@ -588,52 +585,30 @@ def _same_weights(convert: Callable) -> bool:
     return all(torch.allclose(got[name], wanted[name]) for name in wanted)
 
 
-def _read_decision(value: object, *_: object) -> Tensor:
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    if not isinstance(value, bool) and type(value).__name__ != "bool":
-        raise Unfit(
-            Finding(
-                "type",
-                f"it returned a {type(value).__name__}: return True or False, for "
-                "wrong converters too (an assert that fails raises)",
-            )
-        )
-    return torch.tensor(bool(value))
-
-
-def _which_converter(probe: Probe) -> Finding | None:
-    """Name the converter that is misjudged."""
-    if probe.expected:
-        return Finding(
+def _subject(what: str, convert: Callable) -> Subject:
+    if what in _RIGHT:
+        return Subject(
+            f"a right converter: {what}",
+            convert,
+            True,
             "refuses a right one",
-            f"it says False to {probe.given[0]!r}. The outputs agree up to rounding: "
-            "what do you compare, and how closely?",
+            f"it says False of a right converter: {what}. The outputs agree up to "
+            "rounding: what do you compare, and how closely?",
         )
-    return Finding(
+    return Subject(
+        f"a wrong converter: {what}",
+        convert,
+        False,
         "accepts a wrong one",
-        f"it says True to {probe.given[0]!r}. With which weights, tokens or "
+        f"it says True of a wrong converter: {what}. With which weights, tokens or "
         "bound would the difference show?",
     )
 
 
-is_faithful = ReadJudge(
-    task="is_faithful",
-    arguments=("convert",),
-    axes="",
-    oracle=_tester(),
-    cases=tuple(
-        Case(
-            what,
-            (
-                Given(
-                    f"a {'right' if what in _RIGHT else 'wrong'} converter: {what}",
-                    lambda convert=convert: convert,
-                ),
-            ),
-        )
-        for what, convert in _CONVERTERS.items()
-    ),
+is_faithful = decides(
+    "is_faithful",
+    ("convert",),
+    tuple(_subject(*pair) for pair in _CONVERTERS.items()),
     mistakes=(
         Mistake(
             "always True",
@@ -673,6 +648,4 @@ is_faithful = ReadJudge(
             _tester(bound=1e-2),
         ),
     ),
-    questions=(_which_converter,),
-    read=_read_decision,
 )

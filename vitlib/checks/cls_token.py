@@ -30,8 +30,6 @@ def _first_replaced(tokens: Tensor, cls_token: Tensor) -> Tensor:
 def _where_is_it(probe: Probe) -> Finding | None:
     """Ask whether tokens and class token are all there, and where."""
     _, cls_token = probe.given
-    if probe.got.shape != probe.expected.shape:
-        return None
     at = (probe.got == cls_token).all(dim=2)  # (b, T)
     if not at.any():
         return Finding(
@@ -263,8 +261,6 @@ def _joined(*order: int):
 
 def _whose_rows(probe: Probe) -> Finding | None:
     """Ask in which row each of the parts starts."""
-    if probe.got.shape != probe.expected.shape:
-        return None
     wrong = (probe.got != probe.expected).any(dim=2)  # (b, T)
     if not wrong[0].any():
         return Finding(
@@ -457,8 +453,6 @@ def _with_first(value: bool, *, last: bool = False, inverted: bool = False):
 
 
 def _which_columns(probe: Probe) -> Finding | None:
-    if probe.got.shape != probe.expected.shape:
-        return None
     wrong = (probe.got != probe.expected)[:, 0, 0]  # (b, T)
     image = int(wrong.any(dim=1).nonzero()[0])
     return Finding(
@@ -588,8 +582,6 @@ def _effects(readout, num_tokens, embed_dim) -> Tensor:
 
 def _about_shares(probe: Probe) -> Finding | None:
     got = probe.got
-    if got.shape != probe.expected.shape:
-        return None
     if got.min() < -1e-6:
         return Finding(
             "negative share",

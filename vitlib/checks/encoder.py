@@ -10,8 +10,8 @@ import vitlib.encoder as library
 from vitlib.checks.attention import open_mask
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
 from vitlib.checks.comparing import close
+from vitlib.checks.deciding import decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
-from vitlib.checks.measuring import Decision, Measure, fooled, truth
 from vitlib.checks.questions import (
     any_order_of_tokens,
     each_image_alone,
@@ -60,8 +60,6 @@ def _variance_for_root(tokens, weight, bias):
 def _about_norm(probe: Probe) -> Finding | None:
     """Ask for mean and spread of the result, before weight and bias."""
     tokens, weight, bias = probe.given
-    if probe.got.shape != tokens.shape:
-        return None
     plain = probe.run(tokens, torch.ones_like(weight), torch.zeros_like(bias))
     if plain is None or plain.shape != tokens.shape:
         return None
@@ -711,7 +709,7 @@ def _which_side(probe: Probe) -> Finding | None:
     """Ask which part of the table is wrong, and on which argument it depends."""
     weight, bias, gamma, beta = probe.given
     got, expected = probe.got, probe.expected
-    if got.shape != expected.shape or weight.shape[0] == 1:
+    if weight.shape[0] == 1:
         return None
     if close(got[:, :-1], expected[:, :-1]):
         for name, given in (
@@ -932,22 +930,18 @@ _STACKS = (
     ),
 )
 
-blocks_are_independent = Decision(
-    task="blocks_are_independent",
-    arguments=("blocks",),
-    axes="",
-    oracle=truth,
-    cases=tuple(Case(stack.what, (stack,)) for stack in _STACKS),
+blocks_are_independent = decides(
+    "blocks_are_independent",
+    ("blocks",),
+    _STACKS,
     mistakes=(
-        Mistake("always yes", "it says True of every stack", lambda blocks: True),
         Mistake(
-            "always no",
+            "always False",
             "it says False of every stack, of right ones too: is a block compared with "
             "itself, or are numbers compared that are equal by design?",
             lambda blocks: False,
         ),
     ),
-    questions=(fooled,),
 )
 
 
@@ -999,8 +993,6 @@ class _Blocks(list):
 
 def _about_effects(probe: Probe) -> Finding | None:
     """Ask what must hold of blocks whose effect is known."""
-    if probe.got.shape != probe.expected.shape:
-        return None
     tokens = probe.given[1]
     for said, factor, effect in (
         ("leaves the tokens as they are", 1, 0),
@@ -1037,7 +1029,7 @@ def _none(x: Tensor) -> Tensor:
     return 1 * x
 
 
-block_effects = Measure(
+block_effects = Judge(
     task="block_effects",
     arguments=("blocks", "tokens"),
     axes="block",
@@ -1131,4 +1123,6 @@ block_effects = Measure(
         ),
     ),
     questions=(_about_effects,),
+    dtypes=(),
+    gradients=False,
 )

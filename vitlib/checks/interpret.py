@@ -35,7 +35,7 @@ def _bits(attention: Tensor) -> Tensor:
 
 
 def _attention_entropy(attention):
-    return _bits(attention).mean(dim=(1, 3)).detach()
+    return _bits(attention).mean(dim=(1, 3))
 
 
 def _sharp(depth, b, h, tokens):
@@ -118,6 +118,7 @@ attention_entropy = Judge(
         ),
     ),
     questions=(_about_entropy,),
+    gradients=False,
 )
 
 
@@ -129,8 +130,7 @@ def _head_shares(head_weights):
 
 
 def _rolled(attention, head_weights):
-    # Rows that sum to 1 can be scaled in many ways, each with another gradient.
-    return _product(attention, _head_shares(head_weights)).detach()
+    return _product(attention, _head_shares(head_weights))
 
 
 def _product(attention, shares, *, order=1, identity=0.5, mixed=None):
@@ -148,8 +148,6 @@ def _product(attention, shares, *, order=1, identity=0.5, mixed=None):
 def _about_rollout(probe: Probe) -> Finding | None:
     """Ask what must hold of any rollout."""
     attention, head_weights = probe.given
-    if probe.got.shape != probe.expected.shape:
-        return None
     sums = probe.got.sum(dim=-1)
     if not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
         return Finding(
@@ -288,6 +286,8 @@ weighted_rollout = Judge(
         ),
     ),
     questions=(_about_rollout,),
+    # Rows that sum to 1 can be scaled in many ways, each with another gradient.
+    gradients=False,
 )
 
 
@@ -306,12 +306,12 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
 
 def _rank_agreement(a, b):
     ranks = _ranks(a.flatten(1)), _ranks(b.flatten(1))
-    return _correlation(*ranks).to(a.dtype).detach()
+    return _correlation(*ranks).to(a.dtype)
 
 
 def _over_the_batch(a, b):
     one = _correlation(_ranks(a.flatten()), _ranks(b.flatten()))
-    return one.to(a.dtype).expand(len(a)).clone().detach()
+    return one.to(a.dtype).expand(len(a))
 
 
 def _each_row(a, b):
@@ -411,6 +411,7 @@ rank_agreement = Judge(
     ),
     questions=(_about_agreement, each_image_alone(0, 1)),
     dtypes=(torch.float64,),
+    gradients=False,
 )
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -138,6 +139,7 @@ class Judge:
         narrowing: Asked where nothing else was found: in which part is it wrong?
         seconds: The time limit of a call.
         dtypes: Tried besides float32.
+        gradients: Whether they are compared, too.
     Reference:
         The book's page on the checkers.
     """
@@ -152,6 +154,8 @@ class Judge:
     narrowing: tuple[Callable, ...] = ()
     seconds: float = 10.0
     dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.bfloat16)
+    gradients: bool = True
+    _twins: dict = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, answer: Callable) -> Verdict:
         """Check an answer, print what was found, and return it."""
@@ -210,6 +214,10 @@ class Judge:
                 other = value + torch.randn_like(value)
                 changed = (*given[:place], other, *given[place + 1 :])
                 yield self.arguments[place], changed
+
+    def difference(self, got: Tensor, expected: Tensor) -> Iterator[str]:
+        """Yield lines that show a wrong result beside the right one."""
+        return difference(got, expected)
 
     # The judgement
 
@@ -282,7 +290,7 @@ class Judge:
         if first.trouble == "crash":
             return crashed(first.outcome.error)
         if first.trouble == "type":
-            return wrong_type(first.got)
+            return wrong_type(first.got, first.expected)
         if first.trouble != "values":
             return wrong_form(first.trouble, first.got, first.expected, self.axes)
         if self.oracle and self._random(answer, first):
@@ -298,7 +306,7 @@ class Judge:
             or telling_numbers(got, expected, self.axes)
             or self._ignored(answer, compared[-1])
             or self._asked(answer, compared[::-1], self.narrowing)
-            or Finding("values", f"{_count(got, expected)} numbers are wrong")
+            or _values(got, expected)
         )
 
     def _ignored(self, answer: Callable, trial: _Trial) -> Finding | None:
@@ -345,19 +353,28 @@ class Judge:
         """Say whether the mistake explains every case, the right ones too."""
         compared = False
         for trial in trials:
-            try:
-                twin = self.call(mistake.twin, *trial.case.given)
-            except Exception:
+            twin = self._made_by(mistake, trial.case)
+            if isinstance(twin, Exception):
                 if trial.outcome.error is None:
                     return False
                 continue
-            wanted = _as_tensor(twin, trial.expected)
             if trial.trouble in ("crash", "type", "device"):
                 return False
-            if not close(trial.got, wanted):
+            if not close(trial.got, _as_tensor(twin, trial.expected)):
                 return False
             compared = True
         return compared
+
+    def _made_by(self, mistake: Mistake, case: Case) -> object:
+        """Return what a mistake makes of a case, or what it raises."""
+        # The same whatever the answer is, and asked again with the next one.
+        key = id(mistake), id(case)
+        if key not in self._twins:
+            try:
+                self._twins[key] = self.call(mistake.twin, *case.given)
+            except Exception as error:
+                self._twins[key] = error
+        return self._twins[key]
 
     def _random(self, answer: Callable, trial: _Trial) -> bool:
         again = self._try(answer, trial.case, seed=1)
@@ -370,9 +387,10 @@ class Judge:
             yield from where(compared[-1].got, compared[-1].expected, self.axes)
         yield f"smallest example that fails: {first.case.what}"
         for name, value in zip(self.arguments, first.case.given, strict=True):
-            yield from shown(name, value)
+            if repr(value) != first.case.what:
+                yield from shown(name, value)
         if first.trouble in ("values", "nan") and self.oracle:
-            yield from difference(first.got, first.expected)
+            yield from self.difference(first.got, first.expected)
         elif first.trouble == "values":
             yield from shown("it returned", first.got)
         printed = first.outcome.printed.strip().splitlines()
@@ -410,7 +428,7 @@ class Judge:
 
     def _gradients(self, answer: Callable, trials: list[_Trial]) -> Finding | None:
         given = trials[-1].case.given
-        if not trials[-1].got.is_floating_point():
+        if not self.gradients or not trials[-1].got.is_floating_point():
             return None
         outcome = attempt(
             lambda *given: _gradients(*self.leaves(answer, given)),
@@ -503,8 +521,11 @@ def _pattern(trials: list[_Trial]) -> Iterator[str]:
         yield f"right on {listed(right)}; wrong on {listed(wrong)}"
 
 
-def _count(got: Tensor, expected: Tensor) -> str:
-    return f"{differing(got, expected).sum()} of {got.numel()}"
+def _values(got: Tensor, expected: Tensor) -> Finding:
+    if got.numel() == 1:
+        return Finding("values", "the number is wrong")
+    wrong = differing(got, expected).sum()
+    return Finding("values", f"{wrong} of {got.numel()} numbers are wrong")
 
 
 def _trouble(outcome: Outcome, got: object, expected: Tensor | None) -> str:
@@ -531,11 +552,15 @@ def _trouble(outcome: Outcome, got: object, expected: Tensor | None) -> str:
 
 def _as_tensor(value: object, expected: Tensor | None) -> object:
     """Read a plain number where a number is expected."""
-    if expected is None or expected.ndim or isinstance(value, bool):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if expected is None or expected.ndim or not is_number:
         return value
-    if isinstance(value, float) and not expected.is_floating_point():
-        return torch.tensor(int(value)) if value.is_integer() else torch.tensor(value)
-    return torch.tensor(value) if isinstance(value, int | float) else value
+    if isinstance(value, Integral):
+        value = max(min(int(value), 2**62), -(2**62))  # what an int64 can hold
+    if expected.is_floating_point():
+        return torch.tensor(float(value), dtype=expected.dtype)
+    whole = float(value).is_integer()
+    return torch.tensor(int(value) if whole else float(value))
 
 
 def _gradients(function: Callable, leaves: dict[str, Tensor]) -> dict:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 import vitlib.mlp as library
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
 from vitlib.checks.comparing import close
+from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
-from vitlib.checks.measuring import Decision, Measure, Subject, fooled, truth
 from vitlib.checks.questions import (
     any_order_of_tokens,
     each_image_alone,
@@ -32,8 +32,6 @@ def _tanh(x, factor=(2 / math.pi) ** 0.5, cubic=0.044715, power=3) -> Tensor:
 
 def _about_gelu(probe: Probe) -> Finding | None:
     """Ask what must hold of x times a chance."""
-    if probe.got.shape != probe.expected.shape:
-        return None
     ends = probe.run(torch.tensor([-30.0, 0.0, 30.0]))
     if ends is not None and ends.shape == (3,):
         for place, x, value in ((1, 0, 0), (2, 30, 30), (0, -30, 0)):
@@ -345,8 +343,6 @@ def _slope_of(function):
 
 def _about_slope(probe: Probe) -> Finding | None:
     """Ask what must hold of the slope of GELU."""
-    if probe.got.shape != probe.expected.shape:
-        return None
     ends = probe.run(torch.tensor([-30.0, 0.0, 30.0]))
     if ends is not None and ends.shape == (3,):
         for place, x, value in ((2, 30, 1), (0, -30, 0), (1, 0, 0.5)):
@@ -375,7 +371,7 @@ def _about_slope(probe: Probe) -> Finding | None:
     )
 
 
-gelu_slope = Measure(
+gelu_slope = Judge(
     task="gelu_slope",
     arguments=("x",),
     axes="...",
@@ -442,6 +438,8 @@ gelu_slope = Measure(
         ),
     ),
     questions=(_about_slope,),
+    dtypes=(),
+    gradients=False,
 )
 
 
@@ -503,21 +501,7 @@ _FORMS = (
     ),
 )
 
-which_gelu = Decision(
-    task="which_gelu",
-    arguments=("act",),
-    axes="",
-    oracle=truth,
-    cases=tuple(Case(subject.what, (subject,)) for subject in _FORMS),
-    mistakes=tuple(
-        Mistake(
-            f"always {word}", f"it says {word!r} of everything", lambda act, w=word: w
-        )
-        for word in ("erf", "tanh", "quick")
-    ),
-    questions=(fooled,),
-    answers=("erf", "tanh", "quick"),
-)
+which_gelu = decides("which_gelu", ("act",), _FORMS, answers=("erf", "tanh", "quick"))
 
 
 # A gate
@@ -703,8 +687,6 @@ def _mean_of_shares(inputs, outputs, new_inputs, new_outputs):
 
 def _about_share(probe: Probe) -> Finding | None:
     """Ask what must hold where the share is known without a fit."""
-    if probe.got.ndim:
-        return None
     x = drawn(40, 3, seed=1)
     weight, shift = drawn(3, 2, seed=2), torch.tensor([5.0, -3.0])
     exact = probe.run(x[:20], x[:20] @ weight, x[20:], x[20:] @ weight)
@@ -743,7 +725,7 @@ def _pairs_of(function, few: int, many: int, e: int) -> tuple:
     return x, function(x), new, function(new)
 
 
-linear_share = Measure(
+linear_share = Judge(
     task="linear_share",
     arguments=("inputs", "outputs", "new_inputs", "new_outputs"),
     axes="",
@@ -821,4 +803,6 @@ linear_share = Measure(
         ),
     ),
     questions=(_about_share,),
+    dtypes=(),
+    gradients=False,
 )

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import vitlib.patches as library
 from vitlib.checks.building import Build, ClassJudge, counted, drawn, drawn_weights
+from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import (
     each_image_alone,
@@ -14,7 +15,6 @@ from vitlib.checks.questions import (
     only_moved,
     order_of_axes,
 )
-from vitlib.checks.telling import Candidate, telling
 from vitlib.checks.wording import Finding
 
 # Cutting
@@ -45,10 +45,8 @@ def _strewn(images: Tensor, p: int) -> Tensor:
     )
 
 
-def _which_patches(probe: Probe) -> Finding | None:
+def _which_patches(probe: Probe) -> Finding:
     """Ask whether the patches are whole."""
-    if probe.got.shape != probe.expected.shape:
-        return None
     got, expected = probe.got[0], probe.expected[0]
     if all((expected == patch).all(dim=1).any() for patch in got):
         if len(got.unique(dim=0)) < len(got):
@@ -194,8 +192,6 @@ def _turned(patches: Tensor, p: int, image_size: tuple[int, int]) -> Tensor:
 def _which_squares(probe: Probe) -> Finding | None:
     """Ask whether every patch is somewhere in the image as a whole."""
     p = probe.given[1]
-    if probe.got.shape != probe.expected.shape:
-        return None
     got, expected = (
         rearrange(x[0], "c (r p1) (s p2) -> (r s) (c p1 p2)", p1=p, p2=p)
         for x in (probe.got, probe.expected)
@@ -630,13 +626,6 @@ def _windowed(pattern: str):
     return answer
 
 
-def _count_windows(probe: Probe) -> Finding | None:
-    """Ask whether windows are missing, or whole."""
-    if probe.got.shape != probe.expected.shape:
-        return None
-    return _which_patches(probe)
-
-
 overlapping_patches = Judge(
     task="overlapping_patches",
     arguments=("images", "patch_size", "stride"),
@@ -695,7 +684,7 @@ overlapping_patches = Judge(
             ),
         ),
     ),
-    questions=(only_moved(0), _count_windows),
+    questions=(only_moved(0), _which_patches),
 )
 
 
@@ -745,56 +734,278 @@ def _strips(images: Tensor) -> Tensor:
     return flat @ _linear_maps(48, 7).to(images.dtype)
 
 
-is_patch_embedding = telling(
+is_patch_embedding = decides(
     "is_patch_embedding",
-    "embed",
+    ("embed",),
     (
-        Candidate("the embedding of chapter 01", _PLAIN, True),
-        Candidate(
+        Subject("the embedding of chapter 01", _PLAIN, True),
+        Subject(
             "an embedding that flattens a patch with the colour last",
             _embeds("b c (rows p1) (cols p2) -> b (rows cols) (p1 p2 c)"),
             True,
         ),
-        Candidate("a convolution with kernel 4 and stride 4", _by_windows(4), True),
-        Candidate(
+        Subject("a convolution with kernel 4 and stride 4", _by_windows(4), True),
+        Subject(
             "an embedding that bends its tokens by a GELU",
             _embeds("b c (rows p1) (cols p2) -> b (rows cols) (c p1 p2)", bent=True),
             True,
         ),
-        Candidate(
+        Subject(
             "an embedding that looks at the green of each patch alone",
             lambda images: _PLAIN(images * images.new_tensor([[[0]], [[1]], [[0]]])),
             True,
         ),
-        Candidate("an image that is only reshaped before the map", _strips, False),
-        Candidate(
+        Subject("an image that is only reshaped before the map", _strips, False),
+        Subject(
             "patches numbered column by column",
             _embeds("b c (rows p1) (cols p2) -> b (cols rows) (c p1 p2)"),
             False,
         ),
-        Candidate(
+        Subject(
             "patches of every other pixel",
             _embeds("b c (p1 rows) (p2 cols) -> b (rows cols) (c p1 p2)"),
             False,
         ),
-        Candidate(
+        Subject(
             "a convolution whose kernel reaches into the neighbours",
             _by_windows(6, padding=1),
             False,
         ),
-        Candidate("each place with a map of its own", _by_its_own_map, False),
-        Candidate(
+        Subject("each place with a map of its own", _by_its_own_map, False),
+        Subject(
             "tokens from which their mean over the image is subtracted",
             lambda images: _PLAIN(images) - _PLAIN(images).mean(1, keepdim=True),
             False,
         ),
-        Candidate(
+        Subject(
             "tokens to which a tenth of the neighbour image's tokens is added",
             lambda images: _PLAIN(images) + _PLAIN(images).roll(1, 0) / 10,
             False,
         ),
-        Candidate(
+        Subject(
             "patches in reverse order", lambda images: _PLAIN(images).flip(1), False
         ),
     ),
+)
+
+
+# What a narrow embedding keeps
+
+
+def _directions(patches: Tensor, mean: Tensor, k: int) -> Tensor:
+    return torch.linalg.svd(patches - mean, full_matrices=False).Vh[:k]
+
+
+def _kept(patches: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
+    """Return the share of squared distances from the mean that directions keep."""
+    patches = patches - mean
+    return (patches @ directions.T).square().sum() / patches.square().sum()
+
+
+def _kept_share(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    mean = patches.mean(dim=0)
+    return _kept(new_patches, mean, _directions(patches, mean, k))
+
+
+def _about_mean(fitted, measured):
+    """Return an answer that takes other means; each gets old and new patches."""
+
+    def answer(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+        given = patches, new_patches
+        directions = _directions(patches, fitted(*given), k)
+        return _kept(new_patches, measured(*given), directions)
+
+    return answer
+
+
+def _mean(patches: Tensor, new_patches: Tensor) -> Tensor:
+    return patches.mean(dim=0)
+
+
+def _nothing(patches: Tensor, new_patches: Tensor) -> Tensor:
+    return patches.new_zeros(())
+
+
+def _last_directions(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    mean = patches.mean(dim=0)
+    values = _directions(patches, mean, len(patches[0]))
+    return _kept(new_patches, mean, values[max(len(values) - k, 0) :])
+
+
+def _first_numbers(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    return _kept(new_patches, patches.mean(dim=0), torch.eye(len(patches[0]))[:k])
+
+
+def _patch_by_patch(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    mean = patches.mean(dim=0)
+    directions = _directions(patches, mean, k)
+    return torch.stack([_kept(one[None], mean, directions) for one in new_patches])
+
+
+def _sizes_added(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    sizes = torch.linalg.svdvals(patches - patches.mean(dim=0))
+    return sizes[:k].sum() / sizes.sum()
+
+
+def _what_is_kept(probe: Probe) -> Finding | None:
+    """Ask for the share where it is known."""
+    patches = probe.given[0]
+    cross = torch.tensor([[-3.0, 0.0], [3.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
+    first = probe.run(cross, cross, 1)
+    if first is not None and abs(first - 0.1) < 1e-3:
+        return Finding(
+            "smallest directions",
+            "of patches that vary between -3 and 3 one way and between -1 and 1 the "
+            "other, one direction keeps 0.9, and it says 0.1: in which order do your "
+            "directions come?",
+        )
+    everything = probe.run(patches, patches, patches.shape[1])
+    if everything is not None and abs(everything - 1) > 1e-3:
+        return Finding(
+            "not everything kept",
+            f"with as many directions as a patch has numbers ({patches.shape[1]}) "
+            f"nothing is lost, and it says {everything:.4g}: what do you compare with "
+            "what?",
+        )
+    line = torch.arange(6.0)[:, None] * torch.tensor([2.0, -1.0, 0.5]) + 7
+    one = probe.run(line[:3], line[3:], 1)
+    if one is not None and abs(one - 1) > 1e-3:
+        return Finding(
+            "a line",
+            "patches on one line through (7, 7, 7) lose nothing with one direction, "
+            f"new ones on the line too, and it says {one:.4g}: which point do "
+            "directions start from, for old and for new patches?",
+        )
+    other = probe.run(line[:3], line[3:].flip(1), 1)
+    wanted = probe.right(line[:3], line[3:].flip(1), 1)
+    if other is not None and abs(other - wanted) > 1e-3:
+        return Finding(
+            "new patches off the line",
+            "directions from patches on a line, and new patches that lie elsewhere: "
+            f"{wanted:.4g} is kept of them, and it says {other:.4g}. What is learned "
+            "from which patches, and what is squared?",
+        )
+    return None
+
+
+def _clouds(few: int, many: int, size: int, k: int) -> tuple:
+    """Return patches that vary more along some directions, around 3."""
+    spread = drawn(size, size, seed=size) * torch.linspace(2, 0.2, size)[:, None]
+    return (
+        drawn(few, size, seed=few) @ spread + 3,
+        drawn(many, size, seed=many + 1) @ spread + 2.5,
+        k,
+    )
+
+
+kept_share = Judge(
+    task="kept_share",
+    arguments=("patches", "new_patches", "k"),
+    axes="",
+    oracle=_kept_share,
+    cases=(
+        Case(
+            "patches on a line",
+            (
+                torch.tensor([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]]),
+                torch.tensor([[4.0, 8.0], [5.0, 10.0]]),
+                1,
+            ),
+        ),
+        Case("one direction of two", _clouds(5, 4, 2, 1)),
+        Case("as many patches as numbers", _clouds(5, 5, 5, 2)),
+        Case("no direction", _clouds(6, 7, 3, 0)),
+        Case("few patches of many numbers", _clouds(7, 30, 12, 4)),
+    ),
+    mistakes=(
+        Mistake(
+            "measured where it was fitted",
+            "this is the share of the patches that the directions were taken from: few "
+            "patches of many numbers seem to lose nothing. What are the new ones for?",
+            lambda patches, new, k: _kept_share(patches, patches, k),
+        ),
+        Mistake(
+            "fitted on the new ones",
+            "the directions come from the patches on which they are judged: these must "
+            "not be seen before",
+            lambda patches, new, k: _kept_share(new, new, k),
+        ),
+        Mistake(
+            "fitted on all",
+            "the directions come from old and new patches together: those on which "
+            "they are judged must not be seen before",
+            lambda patches, new, k: _kept_share(torch.cat([patches, new]), new, k),
+        ),
+        Mistake(
+            "mean not subtracted",
+            "no mean is subtracted: then the first direction points to the mean, and "
+            "most of what is kept is that all patches are bright",
+            _about_mean(_nothing, _nothing),
+        ),
+        Mistake(
+            "mean not subtracted",
+            "the directions start from the mean, but it is not subtracted from the new "
+            "patches",
+            _about_mean(_mean, _nothing),
+        ),
+        Mistake(
+            "mean not subtracted",
+            "the mean is subtracted from the new patches, but the directions were "
+            "taken from patches around 0",
+            _about_mean(_nothing, _mean),
+        ),
+        Mistake(
+            "mean of the new ones",
+            "the mean of the new patches is subtracted from them: what was fitted does "
+            "not know it, and has a mean of its own",
+            _about_mean(_mean, lambda patches, new: new.mean(dim=0)),
+        ),
+        Mistake(
+            "one mean for all numbers",
+            "one mean is taken over all numbers: each place in a patch has its own",
+            _about_mean(*[lambda patches, new: patches.mean()] * 2),
+        ),
+        Mistake(
+            "smallest directions",
+            "the directions along which patches vary least are kept: in which order do "
+            "they come?",
+            _last_directions,
+        ),
+        Mistake(
+            "first numbers",
+            "the first k numbers of a patch are kept: a direction has a share in all "
+            "of them",
+            _first_numbers,
+        ),
+        Mistake(
+            "what is lost",
+            "this is the share that is lost",
+            lambda *given: 1 - _kept_share(*given),
+        ),
+        Mistake(
+            "lengths for squares",
+            "a root was taken: shares add up to 1 for squared lengths only",
+            lambda *given: _kept_share(*given).sqrt(),
+        ),
+        Mistake(
+            "sizes added",
+            "the singular values are added as they are, and they are those of the old "
+            "patches: squares add up, and the new patches are asked for",
+            _sizes_added,
+        ),
+        Mistake(
+            "mean of shares",
+            "a share is taken for each patch and then averaged: add up all squares, "
+            "then divide once",
+            lambda *given: _patch_by_patch(*given).mean(),
+        ),
+        Mistake(
+            "one share for each patch",
+            "there is one share for each patch: one number for all is asked for",
+            _patch_by_patch,
+        ),
+    ),
+    questions=(_what_is_kept,),
+    dtypes=(torch.float64,),
+    gradients=False,
 )

@@ -1,5 +1,7 @@
 """Checks of what chapter 03 and its exercises build: tables of positions."""
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -8,12 +10,12 @@ from torch import Tensor, nn
 import vitlib.positions as library
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
 from vitlib.checks.comparing import close
+from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import each_image_alone, narrowed, silent
-from vitlib.checks.telling import Candidate, telling
 from vitlib.checks.wording import Finding
 from vitlib.cls_token import prepend_cls_token
-from vitlib.patches import PatchEmbed
+from vitlib.patches import PatchEmbed, split_patches
 from vitlib.vit import ViTConfig
 
 # Sines and cosines
@@ -96,8 +98,6 @@ def _turns(got: Tensor, expected: Tensor) -> Finding | None:
 def _which_table(probe: Probe) -> Finding | None:
     """Ask which rows and columns of the table are there, in any order."""
     got, expected = probe.got.double(), probe.expected.double()
-    if got.shape != expected.shape:
-        return None
 
     def same_lines(a, b):
         near = (a[:, None] - b[None]).abs().amax(dim=2) < 1e-4
@@ -245,8 +245,6 @@ def _first_rows(tokens, cls_token, pos_embed):
 def _what_was_added(probe: Probe) -> Finding | None:
     """Ask what the result has more than the tokens."""
     tokens, cls_token, pos_embed = probe.given
-    if probe.got.shape != probe.expected.shape:
-        return None
     joined = prepend_cls_token(tokens, cls_token)  # (b, T, e)
     bare = probe.run(tokens, cls_token, torch.zeros_like(pos_embed))
     if bare is not None and not close(bare, joined):
@@ -355,8 +353,6 @@ def _cosines(table: Tensor) -> Tensor:
 def _about_similarity(probe: Probe) -> Finding | None:
     """Ask what must hold of any table of cosines."""
     got = probe.got
-    if got.shape != probe.expected.shape:
-        return None
     if not torch.allclose(got.diagonal(), torch.ones(len(got)), atol=1e-4):
         return Finding(
             "not 1 with itself",
@@ -476,8 +472,6 @@ def _about_tables(probe: Probe) -> Finding | None:
     """Ask what any stretching keeps: the class row, and a table that is constant."""
     pos_embed, old_grid, new_grid = probe.given
     prefix = pos_embed.shape[1] - old_grid[0] * old_grid[1]
-    if probe.got.shape != probe.expected.shape:
-        return None
     if prefix and not torch.allclose(probe.got[:, 0], pos_embed[:, 0], atol=1e-5):
         return Finding(
             "class row changed",
@@ -709,8 +703,6 @@ def _a_speed_for_every_feature(num_positions, embed_dim):
 
 def _which_pairs(probe: Probe) -> Finding | None:
     """Ask which pairs of features are wrong."""
-    if probe.got.shape != probe.expected.shape:
-        return None
     if probe.got.abs().max() > 1 + 1e-4:
         return Finding("beyond 1", "some numbers are larger than 1: no sine is")
     gaps = (probe.got - probe.expected).abs().amax(dim=0)
@@ -789,8 +781,6 @@ def _grid_of(rows: Tensor, cols: Tensor) -> Tensor:
 def _which_part(probe: Probe) -> Finding | None:
     """Ask whether a column of the grid shares a vector, and a row another."""
     row_table, col_table = probe.given
-    if probe.got.shape != probe.expected.shape:
-        return None
     for name, other in (("row", col_table), ("col", row_table)):
         rest = probe.run(
             *(
@@ -891,38 +881,205 @@ def _with_places(tokens: Tensor) -> Tensor:
     return tokens + 0.1 * places[:, None]
 
 
-is_equivariant = telling(
+is_equivariant = decides(
     "is_equivariant",
-    "layer",
+    ("layer",),
     (
-        Candidate("a linear map of each token", _mapped, True),
-        Candidate("attention without positions", _attended, True),
-        Candidate(
+        Subject("a linear map of each token", _mapped, True),
+        Subject("attention without positions", _attended, True),
+        Subject(
             "the mean of all tokens, given to each",
             lambda x: x.mean(dim=1, keepdim=True).expand_as(x),
             True,
         ),
-        Candidate("a softmax over the tokens", lambda x: x.softmax(dim=1), True),
-        Candidate("a layer that returns zeros", torch.zeros_like, True),
-        Candidate(
+        Subject("a softmax over the tokens", lambda x: x.softmax(dim=1), True),
+        Subject("a layer that returns zeros", torch.zeros_like, True),
+        Subject(
             "a linear map with positions added first",
             lambda x: _mapped(_with_places(x)),
             False,
         ),
-        Candidate(
+        Subject(
             "attention with positions", lambda x: _attended(_with_places(x)), False
         ),
-        Candidate("each token with its neighbours on a ring", _ring, False),
-        Candidate("sums over the tokens so far", lambda x: x.cumsum(dim=1), False),
-        Candidate("tokens in reverse order", lambda x: x.flip(1), False),
-        Candidate("tokens less the first one", lambda x: x - x[:, :1], False),
-        Candidate(
-            "tokens sorted feature by feature", lambda x: x.sort(dim=1)[0], False
-        ),
-        Candidate(
+        Subject("each token with its neighbours on a ring", _ring, False),
+        Subject("sums over the tokens so far", lambda x: x.cumsum(dim=1), False),
+        Subject("tokens in reverse order", lambda x: x.flip(1), False),
+        Subject("tokens less the first one", lambda x: x - x[:, :1], False),
+        Subject("tokens sorted feature by feature", lambda x: x.sort(dim=1)[0], False),
+        Subject(
             "a map that leaves the last token as it is",
             lambda x: torch.cat([_mapped(x[:, :-1]), x[:, -1:]], 1),
             False,
         ),
     ),
+)
+
+
+# How many answers depend on where patches stand
+
+
+def _counts_colour(images: Tensor) -> Tensor:
+    return images.sum(dim=(2, 3))
+
+
+def _by_patch(images: Tensor) -> Tensor:
+    """Return the pixels of each patch of 3 by 3, channels apart, (b, n, c, 9)."""
+    return split_patches(images, 3).unflatten(2, (images.shape[1], 9))
+
+
+def _boldest_patch(images: Tensor) -> Tensor:
+    patches = _by_patch(images)
+    return (patches.amax(dim=3) - patches.amin(dim=3)).amax(dim=1)
+
+
+def _nearly_sure(images: Tensor) -> Tensor:
+    return _counts_colour(images) + 1e-3 * images[:, :, 0, 0]
+
+
+def _place_of_the_brightest(images: Tensor) -> Tensor:
+    return _by_patch(images).sum(dim=(2, 3))
+
+
+def _noise(b: int, rows: int, cols: int, seed: int) -> Tensor:
+    """Return images of two channels in which all sums are exact."""
+    # Odd in one channel, even in the other: sums of both are never equal.
+    images = (20 * drawn(b, 2, 3 * rows, 3 * cols, seed=seed)).round()
+    images[:, :, 0, 0] += (images.sum(dim=(2, 3)) + torch.arange(2)) % 2
+    return images
+
+
+def _one_bright(b: int, rows: int, cols: int, seed: int) -> Tensor:
+    images = _noise(b, rows, cols, seed)
+    images[:, :, :3, :3] += 200
+    return images
+
+
+_STAY = (
+    Subject(
+        "a model that compares two colours",
+        _counts_colour,
+        (0.0, 0.0),
+        "answers that cannot change",
+        "its answer is the same in any order of patches: does every shuffled image "
+        "still hold its own pixels, in their channels, and is its answer compared with "
+        "the answer for the same image?",
+    ),
+    Subject(
+        "a model that looks for the patch with the most contrast, wherever it is",
+        _boldest_patch,
+        (0.0, 0.0),
+        "patches torn",
+        "its answer is the same in any order of patches, but not if a patch is torn: "
+        "are whole patches moved, cut and put together by one rule, on images that "
+        "are not square?",
+    ),
+    Subject(
+        "a model that compares two colours, and looks a little at the first pixel",
+        _nearly_sure,
+        (0.0, 0.0),
+        "scores compared",
+        "its scores change a little with the order, its answers do not: what counts "
+        "is which score is the largest",
+    ),
+)
+_BRIGHTEST = Subject(
+    "a model that tells in which patch most light is", _place_of_the_brightest, None
+)
+
+
+def _share_of(model: Subject, places: int) -> Subject:
+    """Return the model with the share that shuffling so many places must give."""
+    expected, slack = 1 - 1 / places, 5 * (1 / places / 200) ** 0.5
+    truth = (expected - slack, min(expected + slack, 0.999))
+    return dataclasses.replace(model, truth=truth)
+
+
+def _about_shuffles(probe: Probe) -> Finding | None:
+    """Ask models of which it is known how many of their answers change."""
+    model, images, patch_size, seeds = probe.given
+    got, (low, high) = probe.got, model.truth
+    if got.shape != (len(seeds),) or not got.is_floating_point():
+        return Finding(
+            "form",
+            f"it returned {got.dtype} of shape {tuple(got.shape)}: one share for each "
+            f"seed is asked for, floating-point numbers of shape {(len(seeds),)}",
+        )
+    worst = got[((got - (low + high) / 2).abs()).argmax()].item()
+    said = f"for {model.what} it returns {worst:.3g}: "
+    if not 0 <= worst <= 1:
+        return Finding("no share", said + "a share lies between 0 and 1")
+    if low <= worst <= high:
+        return _about_seeds(probe)
+    if not high:
+        if worst == 1:
+            tell = "none of its answers change. Count those that do"
+            return Finding("share that stays", said + tell)
+        return Finding(model.fools, said + model.tell)
+    rows, cols = (side // patch_size for side in images.shape[2:])
+    many = _eight(probe, _noise(200, rows, cols, 5))
+    if many is None:
+        return None
+    if (many == many[0]).all():
+        what = "as if nothing moved" if not worst else "the same with eight seeds"
+        return Finding("no dice", f"{said}{what}. Is every order drawn, and used?")
+    bright = _eight(probe, _one_bright(50, rows, cols, 4))
+    if bright is not None and set(bright.tolist()) <= {0.0, 1.0}:
+        return Finding(
+            "one order for all",
+            f"{said}with images whose first patch is bright, all answers change or "
+            "none does. Every image needs an order of its own",
+        )
+    due = (low + high) / 2
+    tell = f"of {rows * cols} places dice leave one as it was, so {due:.2f} is due"
+    return Finding("other share", said + tell)
+
+
+def _eight(probe: Probe, images: Tensor, step: int = 1) -> Tensor | None:
+    """Return the shares for eight seeds, from the first or from the last."""
+    model, _, patch_size, _ = probe.given
+    return probe.run(model, images, patch_size, [11, 5, 3, 8, 2, 9, 4, 7][::step])
+
+
+def _about_seeds(probe: Probe) -> Finding | None:
+    """Ask whether a seed decides, and nothing else does."""
+    model, images, *_ = probe.given
+    if not model.truth[1]:
+        return None
+    many, backwards = _eight(probe, images), _eight(probe, images, step=-1)
+    if many is not None and (many == many[0]).all():
+        return Finding(
+            "seeds ignored",
+            "eight seeds give eight times the same share: what depends on the seed?",
+        )
+    if many is not None and not close(many.flip(0), backwards):
+        return Finding(
+            "seeds run on",
+            "the share of a seed depends on the seeds before it: the dice have to "
+            "start anew for each one",
+        )
+    return None
+
+
+shuffle_share = Judge(
+    task="shuffle_share",
+    arguments=("model", "images", "patch_size", "seeds"),
+    axes="seed",
+    oracle=None,
+    cases=(
+        *(
+            Case(model.what, (model, _noise(40, 2, 3, place), 3, [0, 1, 2]))
+            for place, model in enumerate(_STAY)
+        ),
+        Case(
+            _BRIGHTEST.what,
+            (_share_of(_BRIGHTEST, 6), _noise(200, 2, 3, 3), 3, [3, 1]),
+        ),
+        Case(
+            "the same model and images whose first patch is bright",
+            (_share_of(_BRIGHTEST, 20), _one_bright(200, 5, 4, 4), 3, [1, 2, 3, 4]),
+        ),
+    ),
+    questions=(_about_shuffles,),
+    gradients=False,
 )

@@ -56,12 +56,14 @@ class ReadJudge(Judge):
         narrowing: Asked where nothing else was found.
         seconds: The time limit of a call.
         dtypes: Tried besides float32.
+        gradients: Whether they are compared, too.
         read: Takes what was returned and the arguments as they are afterwards; returns
             the tensor to compare, or raises Unfit.
     Reference:
         The book's page on the checkers.
     """
 
+    gradients: bool = False
     read: Callable = lambda value, *given: value
 
     def call(self, answer: Callable, *given: object) -> Tensor:
@@ -78,10 +80,6 @@ class ReadJudge(Judge):
                     )
                 )
         return self.read(value, *made)
-
-    def leaves(self, answer: Callable, given: tuple) -> tuple[Callable, dict]:
-        """Return no leaves: what is read need not have a gradient."""
-        return lambda: self.call(answer, *given), {}
 
 
 def numbered(value: object, place: object = None) -> Tensor:

@@ -284,8 +284,6 @@ def _sides(matrix):
 def _same_answers(probe: Probe) -> Finding | None:
     """Ask what the new kernel makes of a patch that was enlarged."""
     kernel, matrix = probe.given
-    if probe.got.shape != probe.expected.shape:
-        return None
     new, old = _sides(matrix)
     patch = torch.zeros(old * old)
     patch[0] = 1

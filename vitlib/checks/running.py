@@ -111,7 +111,8 @@ def attempt(
             done.set()
 
     with world_kept(), _quiet() as printed:
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which notes a seed for every kind of device.
+        torch.default_generator.manual_seed(seed)
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         try:

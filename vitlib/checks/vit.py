@@ -10,8 +10,9 @@ from torch import nn
 
 import vitlib.vit as library
 from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.deciding import Decision, always, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
-from vitlib.checks.measuring import Decision, fooled, truth
+from vitlib.checks.positions import add_positions
 from vitlib.checks.questions import each_image_alone, narrowed, silent
 from vitlib.checks.wording import Finding
 from vitlib.cls_token import prepend_cls_token
@@ -39,7 +40,98 @@ class _ViT(library.ViT):
         return tokens
 
     def score(self, tokens):
-        return self.head(self.norm(tokens[:, 0]))
+        return self.head(self.norm(self.choose(tokens)))
+
+    def choose(self, tokens):
+        return tokens[:, 0]
+
+
+def around_blocks(model: type[nn.Module]) -> tuple[Mistake, ...]:
+    """Return what may go wrong with a model's blocks, and behind them.
+
+    Args:
+        model: Has `blocks`, `norm` and `head`, and the steps `encode`, `choose` (what
+            the head reads of the tokens) and `score`.
+    Returns:
+        The mistakes, each a subclass of the model.
+    Reference:
+        The book's page on the checkers.
+    """
+
+    def through(order):
+        def encode(self, tokens):
+            for block in order(list(self.blocks)):
+                tokens = block(tokens)
+            return tokens
+
+        return type(model.__name__, (model,), {"encode": encode})
+
+    class Unchosen(model):
+        def choose(self, tokens):
+            return tokens
+
+    class Unnormed(model):
+        def score(self, tokens):
+            return self.head(self.choose(tokens))
+
+    class Softmax(model):
+        def score(self, tokens):
+            return super().score(tokens).softmax(dim=-1)
+
+    class Bypassed(model):
+        def encode(self, tokens):
+            return tokens + super().encode(tokens)
+
+    return (
+        Mistake(
+            "one block only",
+            "right with one block, wrong with more: only the first one is used",
+            through(lambda blocks: blocks[:1]),
+        ),
+        Mistake(
+            "one block only",
+            "right with one block, wrong with more: every block starts from the same "
+            "tokens, and only the last one counts",
+            through(lambda blocks: blocks[-1:]),
+        ),
+        Mistake(
+            "one block again and again",
+            "right with one block, wrong with more: the same block is used each time",
+            through(lambda blocks: blocks[:1] * len(blocks)),
+        ),
+        Mistake(
+            "blocks backwards",
+            "right with one block, wrong with more: the blocks come in reverse order",
+            through(lambda blocks: blocks[::-1]),
+        ),
+        Mistake(
+            "no blocks",
+            "the blocks are not used: what would tell a token of the others?",
+            through(lambda blocks: []),
+        ),
+        Mistake(
+            "residual around the blocks",
+            "what enters the blocks is added to what leaves them: each block has its "
+            "residual stream already",
+            Bypassed,
+        ),
+        Mistake(
+            "all tokens scored",
+            "every token gets scores: one row of them for each image is needed",
+            Unchosen,
+        ),
+        Mistake(
+            "no last norm",
+            "the last norm, in front of the head, is not used",
+            Unnormed,
+        ),
+        Mistake(
+            "softmax at the end",
+            "these are probabilities: cross-entropy takes its own softmax, and two of "
+            "them learn slowly",
+            Softmax,
+        ),
+    )
 
 
 def _with(**steps):
@@ -48,22 +140,13 @@ def _with(**steps):
 
 
 def _reads(choose):
-    return _with(score=lambda self, tokens: self.head(self.norm(choose(tokens))))
+    return _with(choose=lambda self, tokens: choose(tokens))
 
 
 def _enters(function):
     return _with(
         enter=lambda self, tokens: function(tokens, self.cls_token, self.pos_embed)
     )
-
-
-def _encodes(function):
-    def encode(self, tokens):
-        for block in function(list(self.blocks)):
-            tokens = block(tokens)
-        return tokens
-
-    return _with(encode=encode)
 
 
 def _grid_torn(self, images):
@@ -74,6 +157,14 @@ def _grid_torn(self, images):
 def _by_columns(self, images):
     grid = self.patch_embed.proj(images)
     return rearrange(grid, "b e rows cols -> b (cols rows) e")
+
+
+def _bare(self, tokens):
+    return prepend_cls_token(tokens, self.cls_token)
+
+
+def _positions_behind_the_blocks(self, tokens):
+    return _ViT.encode(self, tokens) + self.pos_embed
 
 
 def _positions_in_every_block(self, tokens):
@@ -88,14 +179,6 @@ class _PostNorm(_ViT):
             tokens = block.norm1(tokens + block.attn(tokens))
             tokens = block.norm2(tokens + block.mlp(tokens))
         return tokens
-
-
-class _PositionsLast(_ViT):
-    def enter(self, tokens):
-        return prepend_cls_token(tokens, self.cls_token)
-
-    def encode(self, tokens):
-        return super().encode(tokens) + self.pos_embed
 
 
 class _Changed(_ViT):
@@ -226,59 +309,33 @@ ViT = ClassJudge(
         ),
     ),
     mistakes=(
-        Mistake(
-            "no positions",
-            "the positions are not added: shuffled patches give the same scores",
-            _enters(lambda x, cls, pos: prepend_cls_token(x, cls)),
-        ),
-        Mistake(
-            "one vector for all tokens",
-            "one row of the position table is added to all tokens",
-            _enters(lambda x, cls, pos: prepend_cls_token(x, cls) + pos[:, :1]),
-        ),
-        Mistake(
-            "class token without a position",
-            "the class token gets no position: row 0 of the table is left over",
-            _enters(lambda x, cls, pos: prepend_cls_token(x + pos[:, 1:], cls)),
-        ),
-        Mistake(
-            "off by one",
-            "the patches get the positions of their neighbours, and the last row of "
-            "the table is left over",
-            _enters(lambda x, cls, pos: prepend_cls_token(x + pos[:, :-1], cls)),
+        *(
+            Mistake(mistake.name, mistake.tell, _enters(mistake.twin))
+            for mistake in add_positions.mistakes
+            # Longer tokens fit no block.
+            if mistake.name != "joined, not added"
         ),
         Mistake(
             "class token last",
             "the class token stands behind the patches, and gets the last position",
-            type(
-                "ViT",
-                (_ViT,),
-                {
-                    "enter": lambda self, x: (
-                        torch.cat([x, self.cls_token.expand(len(x), -1, -1)], 1)
-                        + self.pos_embed
-                    ),
-                    "score": lambda self, x: self.head(self.norm(x[:, -1])),
-                },
+            _with(
+                enter=lambda self, x: (
+                    torch.cat([x, self.cls_token.expand(len(x), -1, -1)], 1)
+                    + self.pos_embed
+                ),
+                choose=lambda self, x: x[:, -1],
             ),
         ),
         Mistake(
             "positions too late",
             "the positions are added behind the blocks: in them no place differed from "
             "another",
-            _PositionsLast,
+            _with(enter=_bare, encode=_positions_behind_the_blocks),
         ),
         Mistake(
             "positions in every block",
             "the positions are added before every block: once, before the first",
-            type(
-                "ViT",
-                (_ViT,),
-                {
-                    "enter": lambda self, x: prepend_cls_token(x, self.cls_token),
-                    "encode": _positions_in_every_block,
-                },
-            ),
+            _with(enter=_bare, encode=_positions_in_every_block),
         ),
         Mistake(
             "reads token 1",
@@ -307,48 +364,7 @@ ViT = ClassJudge(
             "token",
             _with(score=lambda self, x: self.head(self.norm(x).mean(dim=1))),
         ),
-        Mistake(
-            "all tokens scored",
-            "every token gets scores: one row of them for each image is needed",
-            _with(score=lambda self, x: self.head(self.norm(x))),
-        ),
-        Mistake(
-            "no last norm",
-            "the last norm, in front of the head, is not used",
-            _with(score=lambda self, x: self.head(x[:, 0])),
-        ),
-        Mistake(
-            "softmax at the end",
-            "these are probabilities: cross-entropy takes its own softmax, and two of "
-            "them learn slowly",
-            _with(score=lambda self, x: _ViT.score(self, x).softmax(dim=-1)),
-        ),
-        Mistake(
-            "one block only",
-            "right with one block, wrong with more: only the first one is used",
-            _encodes(lambda blocks: blocks[:1]),
-        ),
-        Mistake(
-            "one block only",
-            "right with one block, wrong with more: every block starts from the same "
-            "tokens, and only the last one counts",
-            _encodes(lambda blocks: blocks[-1:]),
-        ),
-        Mistake(
-            "one block again and again",
-            "right with one block, wrong with more: the same block is used each time",
-            _encodes(lambda blocks: blocks[:1] * len(blocks)),
-        ),
-        Mistake(
-            "blocks backwards",
-            "right with one block, wrong with more: the blocks come in reverse order",
-            _encodes(lambda blocks: blocks[::-1]),
-        ),
-        Mistake(
-            "no blocks",
-            "the blocks are not used",
-            _encodes(lambda blocks: []),
-        ),
+        *around_blocks(_ViT),
         Mistake(
             "reshape, no transpose",
             "the tokens are torn: the convolution's (b, e, rows, cols) was reshaped "
@@ -920,21 +936,19 @@ RegisterViT = ClassJudge(
         Mistake(
             "the last register is read",
             "the head reads the last token, a register",
-            _with_registers(score=lambda self, x: self.head(self.norm(x[:, -1]))),
+            _with_registers(choose=lambda self, x: x[:, -1]),
         ),
         Mistake(
             "registers averaged in",
             "the head reads the mean of all tokens, registers too: it reads the class "
             "token",
-            _with_registers(score=lambda self, x: self.head(self.norm(x.mean(dim=1)))),
+            _with_registers(choose=lambda self, x: x.mean(dim=1)),
         ),
         Mistake(
             "mean of the patches",
             "the head reads the mean of the patches: here it reads the class token",
             _with_registers(
-                score=lambda self, x: self.head(
-                    self.norm(x[:, 1 : -self.registers.shape[1]].mean(dim=1))
-                )
+                choose=lambda self, x: x[:, 1 : -self.registers.shape[1]].mean(dim=1)
             ),
         ),
         Mistake(
@@ -991,11 +1005,7 @@ RegisterViT = ClassJudge(
                 joining=lambda self, x: self.registers[:, :1].expand(len(x), -1, -1)
             ),
         ),
-        Mistake(
-            "no last norm",
-            "the last norm, in front of the head, is not used",
-            _with_registers(score=lambda self, x: self.head(x[:, 0])),
-        ),
+        *around_blocks(_RegisterViT),
     ),
     questions=(each_image_alone(1), _registers_count),
     narrowing=_PARTS,
@@ -1078,7 +1088,7 @@ _MODELS = (
         "before you look",
         fresh=True,
     ),
-    _known(enter=lambda self, x: prepend_cls_token(x, self.cls_token))(
+    _known(enter=_bare)(
         "a model that never adds its positions",
         False,
         "no positions",
@@ -1092,7 +1102,7 @@ _MODELS = (
         "fooled by a norm that is there and not used: its gradient is None, or never "
         "comes",
     ),
-    _known(score=lambda self, x: self.head(self.norm(x[:, 1:].mean(dim=1))))(
+    _known(choose=lambda self, x: x[:, 1:].mean(dim=1))(
         "a model that reads the mean of the patches",
         True,
         "mean refused",
@@ -1123,22 +1133,19 @@ _MODELS = (
 
 _SIX = drawn(2, 1, 6, 4, seed=6)
 
-uses_every_parameter = Decision(
-    task="uses_every_parameter",
-    arguments=("vit", "images"),
-    axes="",
-    oracle=truth,
-    cases=tuple(Case(model.what, (model, _SIX)) for model in _MODELS),
+uses_every_parameter = decides(
+    "uses_every_parameter",
+    ("vit", "images"),
+    _MODELS,
+    _SIX,
     mistakes=(
-        Mistake("always yes", "it says True of every model", lambda vit, images: True),
         Mistake(
-            "always no",
+            "always False",
             "it says False of every model, of right ones too: do you ask that every "
             "single number has a gradient, or look before any was taken?",
             lambda vit, images: False,
         ),
     ),
-    questions=(fooled,),
 )
 
 
@@ -1253,14 +1260,7 @@ verdict = Decision(
                 else "tie"
             ),
         ),
-        *(
-            Mistake(
-                f"always {word}",
-                f"it says {word!r} of everything",
-                lambda first, second, word=word: word,
-            )
-            for word in ("first", "second", "tie")
-        ),
+        *always(("first", "second", "tie")),
     ),
     questions=(_about_verdict,),
     answers=("first", "second", "tie"),

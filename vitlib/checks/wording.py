@@ -109,8 +109,8 @@ def crashed(error: BaseException) -> Finding:
     if isinstance(error, NotImplementedError) and text == YOUR_TURN:
         return Finding(
             "not written",
-            "your turn: write your code in the place of the line that says so, and run "
-            "its cell",
+            f"your turn: write your code in {_place(error)}, in the place of the line "
+            "that says so, and run its cell",
         )
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return Finding("crash", f"{said}: a function returns, it does not end Python")
@@ -123,11 +123,12 @@ def crashed(error: BaseException) -> Finding:
     return Finding("crash", said)
 
 
-def wrong_type(got: object) -> Finding:
-    """Say that something else than a tensor was returned.
+def wrong_type(got: object, expected: Tensor | None) -> Finding:
+    """Say that something else than a tensor, or a number, was returned.
 
     Args:
         got: What was returned.
+        expected: What should have been, if there is one right result.
     Returns:
         The finding.
     Reference:
@@ -135,22 +136,27 @@ def wrong_type(got: object) -> Finding:
     """
     if got is None:
         return Finding("type", "it returned None: is there a return at the end?")
+    kind, number = type(got), expected is not None and expected.ndim == 0
     if isinstance(got, tuple | list):
+        needed = "one tensor (torch.stack and torch.cat join several)"
         return Finding(
             "type",
-            f"it returned a {type(got).__name__} of {len(got)}: return one tensor "
-            "(torch.stack and torch.cat join several)",
+            f"it returned a {kind.__name__} of {len(got)}: return "
+            f"{'one number' if number else needed}",
         )
-    kind = type(got)
     if isinstance(got, Tensor):
         return Finding(
             "type",
             f"it returned a {got.dtype} tensor that is {got.layout}: return a dense "
             "one of real numbers",
         )
-    return Finding(
-        "type", f"it returned a {kind.__module__}.{kind.__name__}: return a tensor"
+    name = (
+        kind.__name__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__name__}"
     )
+    needed = "number" if number else "tensor"
+    return Finding("type", f"it returned a {name}: return a {needed}")
 
 
 def wrong_form(trouble: str, got: Tensor, expected: Tensor, axes: str) -> Finding:
@@ -168,6 +174,8 @@ def wrong_form(trouble: str, got: Tensor, expected: Tensor, axes: str) -> Findin
     """
     if trouble == "shape":
         return Finding("shape", _wrong_shape(got, expected, axes.split()))
+    if trouble == "dtype" and not expected.is_floating_point():
+        return Finding("dtype", _wrong_kind(got, expected))
     text = {
         "dtype": f"it returned {got.dtype} where {expected.dtype} arrived: make new "
         "tensors in the dtype of what arrives",
@@ -313,6 +321,18 @@ def difference(got: Tensor, expected: Tensor) -> Iterator[str]:
         yield f"  {word:8} {' '.join(_numbers(values))}"
 
 
+def _place(error: BaseException) -> str:
+    """Name the function in which something was raised."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code.co_qualname.rpartition("<locals>.")[2]
+
+
+def _wrong_kind(got: Tensor, expected: Tensor) -> str:
+    if got.ndim == 0:
+        return f"it returned {got.item():.4g}: a whole number is asked for"
+    return f"it returned {got.dtype}: needed is {expected.dtype}"
+
+
 def _wrong_shape(got: Tensor, expected: Tensor, axes: list[str]) -> str:
     named = f"({', '.join(axes)}) = " if len(axes) == expected.ndim > 0 else ""
     text = f"its shape is {tuple(got.shape)}, needed is {named}{tuple(expected.shape)}"
@@ -330,4 +350,4 @@ def _wrong_shape(got: Tensor, expected: Tensor, axes: list[str]) -> str:
 
 def _numbers(value: Tensor) -> list[str]:
     array = value.detach().double().cpu().numpy().round(4) + 0.0
-    return str(array).splitlines()
+    return [line for line in str(array).splitlines() if line.strip()]
