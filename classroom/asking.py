@@ -75,7 +75,7 @@ def answer(function: Callable) -> None:
         elif isinstance(value, Tensor) and value.layout == torch.strided:
             tensors[str(number)] = value.detach().clone().contiguous()
         else:
-            said[str(number)] = wrong_type(value).text
+            said[str(number)] = wrong_type(value, None).text
     save_file(tensors, os.environ[ANSWERS], metadata={"said": json.dumps(said)})
 
 

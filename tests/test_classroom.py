@@ -299,7 +299,7 @@ def test_a_release_gives_nothing_away(course):
     for word in ("SOLUTION", "HIDDEN", "classroom", "a word", "rearrange(table"):
         assert word not in text
     answers = [c for c in book.cells if c.metadata.nbgrader.grade_id[:6] == "answer"]
-    assert len(answers) == 5
+    assert len(answers) >= 5
     for cell in answers:
         assert 'raise NotImplementedError("your turn")' in cell.source
     with pytest.raises(ValueError, match="choose from 01_patches"):

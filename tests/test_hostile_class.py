@@ -12,15 +12,25 @@ import nbformat
 import pytest
 
 from classroom import box, grading
+from classroom.assignments import make
 from classroom.course import Course
 from classroom.summative.task import indented, task_for
 from mutants import ANSWERS
 from vitlib import checks
 
 NAME = "01_patches"
-TASKS = ("patch_of_pixel", "overlapping_patches", "split_patches", "is_patch_embedding")
-# Their difficulties are the points of their checks; task 3 has a written answer, too.
-PRACTICE, WRITTEN, SUMMATIVE = 8, 2, 10
+SEED = "a seed"
+SOURCE = {cell.id: cell for cell in make(NAME, task_for(NAME, SEED)).cells}
+# The points of each practice task, and of what is read by a person.
+POINTS = {
+    int(name.removeprefix("marks-")): cell.metadata.nbgrader.points
+    for name, cell in SOURCE.items()
+    if re.fullmatch(r"marks-\d", name)
+}
+WRITTEN = sum(
+    cell.metadata.nbgrader.points for name, cell in SOURCE.items() if "text-" in name
+)
+ALL = set(POINTS)
 MUTANT = re.compile(r"@wrong\(.*?\)\n(?=def )", re.S)
 FORGING = """
 import os, sqlite3, sys, threading
@@ -48,20 +58,15 @@ class Student:
         self.course, self.folder = course, inbox / name
         self.folder.mkdir()
         self.book = nbformat.read(course.released(NAME), as_version=4)
-        path = course.root / "source" / NAME / f"{NAME}.ipynb"
-        self.solved = {
-            cell.metadata.nbgrader.grade_id: cell.source
-            for cell in nbformat.read(path, as_version=4).cells
-        }
 
     def __getitem__(self, name):
         """Return a cell by its name."""
         return next(cell for cell in self.book.cells if cell.id == name)
 
     def solve(self, *tasks):
-        """Answer tasks rightly: 1 to 4, or "summative"."""
-        for task in tasks:
-            self[f"answer-{task}"].source = self.solved[f"answer-{task}"]
+        """Answer tasks rightly: some, or all, and the summative one."""
+        for task in [*(tasks or ALL), "summative"]:
+            self[f"answer-{task}"].source = SOURCE[f"answer-{task}"].source
         return self
 
     def add(self, source, place=1):
@@ -93,7 +98,7 @@ def mutant(task):
 def course(tmp_path_factory):
     """Release one assignment."""
     course = Course(tmp_path_factory.mktemp("course"))
-    course.start("a seed")
+    course.start(SEED)
     config = course.root / "nbgrader_config.py"
     text = config.read_text("utf-8")
     assert "timeout = 60" in text
@@ -110,14 +115,13 @@ def inbox(course):
     def student(name):
         return Student(course, inbox, name)
 
-    everything = (1, 2, 3, 4, "summative")
-    perfect = student("perfect").solve(*everything)
+    perfect = student("perfect").solve()
     perfect["text-3"].source = "One pixel must change one row."
     perfect.hand_in()
 
     student("empty").hand_in()
 
-    partly = student("partly").solve(1, 2, "summative")
+    partly = student("partly").solve(1, 2)
     partly["answer-summative"].source += (
         "\n\n\nwhole = other_cut\n\n\ndef other_cut(images):\n"
         "    return whole(images[:1])  # right for one image"
@@ -126,21 +130,22 @@ def inbox(course):
 
     wrong = student("wrong")
     wrong.add("import numpy as np\nimport torch.nn.functional as F", 2)
-    for number, task in enumerate(TASKS, start=1):
-        wrong[f"answer-{number}"].source = mutant(task)
+    for task in ALL:
+        name = re.search(r"^def (\w+)", SOURCE[f"answer-{task}"].source, re.M)[1]
+        wrong[f"answer-{task}"].source = mutant(name)
     other = task_for(NAME, "another seed")
     source = f"{other.head}\n{indented(other.solution)}"
     wrong["answer-summative"].source = source
     wrong.hand_in()
 
-    crashing = student("crashing").solve(*everything)
+    crashing = student("crashing").solve()
     crashing["answer-2"].source = (
-        "import no_such_module\n\n" + crashing.solved["answer-2"]
+        "import no_such_module\n\n" + SOURCE["answer-2"].source
     )
     crashing["answer-4"].source = "def is_patch_embedding(embed)\n    return True"
     crashing.hand_in()
 
-    endless = student("endless").solve(1, 3, 4, "summative")
+    endless = student("endless").solve(*ALL - {2})
     endless["answer-2"].source = (
         "def overlapping_patches(images, patch_size, stride):\n    while True:\n"
         "        try:\n            pass\n        except:\n            pass"
@@ -148,7 +153,7 @@ def inbox(course):
     endless.add("while True:\n    pass").hand_in()
 
     edited = student("edited")
-    for number in range(1, 5):
+    for number in ALL:
         cell = edited[f"marks-{number}"]
         cell.source = "8"
         cell.metadata.nbgrader.points = 8
@@ -159,14 +164,14 @@ def inbox(course):
     edited.add("class checks:\n    patches = None")
     edited.hand_in()
 
-    deleted = student("deleted").solve(*everything)
+    deleted = student("deleted").solve()
     gone = ("setting-1", "task-2", "answer-2", "marks-3", "marks-summative")
     deleted.book.cells = [
         c for c in deleted.book.cells if c not in map(deleted.__getitem__, gone)
     ]
     deleted.hand_in()
 
-    copied = student("copied").solve(*everything)
+    copied = student("copied").solve()
     copied.book.cells += [copied["marks-1"].copy(), copied["answer-1"].copy()]
     copied.book.cells[-1].source = "patch_of_pixel = None"
     for number, cell in enumerate(copied.book.cells[-2:]):
@@ -174,37 +179,37 @@ def inbox(course):
     copied["marks-2"].metadata.nbgrader.grade_id = "renamed"
     copied.hand_in()
 
-    strays = student("strays").solve(*everything)
+    strays = student("strays").solve()
     (strays.folder / "vitlib.py").write_text("raise SystemExit")
     (strays.folder / "=1+1.csv").write_text("1,2")
     strays.hand_in("my patches.ipynb")
 
-    loud = student("loud").solve(*everything)
+    loud = student("loud").solve()
     loud["answer-1"].source += "\n\n\nprint('x' * 20_000_000)"
     loud.add("for line in range(20_000):\n    print('y' * 100)").hand_in()
 
     student("no json").folder.joinpath(f"{NAME}.ipynb").write_text("{'cells': [")
     student("nothing")
-    student("quitter").solve(*everything).add("import os\nos._exit(0)", 6).hand_in()
+    student("quitter").solve().add("import os\nos._exit(0)", 6).hand_in()
     if box.works():
         # Without a box this one succeeds: it breaks the gradebook.
         student("forger").add(FORGING).hand_in()
 
-    student("12345").solve(*everything).hand_in()
+    student("12345").solve().hand_in()
     (inbox / "12345" / f"{NAME}.ipynb").rename(inbox / f"12345_{NAME}.ipynb")
     (inbox / "12345").rmdir()
     (inbox / "list.txt").write_text("who is in this class")
     return inbox
 
 
-# Practice, summative, and what the teacher is told, in pieces.
+# Practice tasks and summative points, and what the teacher is told, in pieces.
 WANTED = {
-    "perfect": (8, 10, ["1 written answer to read"]),
-    "empty": (0, 0, []),
-    "partly": (3, 2, []),
-    "wrong": (0, 0, []),
+    "perfect": (ALL, 10, ["1 written answer to read"]),
+    "empty": (set(), 0, []),
+    "partly": ({1, 2}, 2, []),
+    "wrong": (set(), 0, []),
     "crashing": (
-        3,
+        ALL - {2, 4},
         10,
         [
             "answer-2: it raised ModuleNotFoundError",
@@ -212,9 +217,9 @@ WANTED = {
             "answer-2: imports 'no_such_module'",
         ],
     ),
-    "endless": (6, 10, ["an added cell: it did not end in time"]),
+    "endless": (ALL - {2}, 10, ["an added cell: it did not end in time"]),
     "edited": (
-        0,
+        set(),
         0,
         [
             "marks-1 was edited",
@@ -223,19 +228,19 @@ WANTED = {
             "does something with checks",
         ],
     ),
-    "deleted": (6, 10, ["answer-2 was deleted", "marks-3 was deleted"]),
-    "copied": (8, 10, ["answer-1 is there more than once"]),
+    "deleted": (ALL - {2}, 10, ["answer-2 was deleted", "marks-3 was deleted"]),
+    "copied": (ALL, 10, ["answer-1 is there more than once"]),
     "strays": (
-        8,
+        ALL,
         10,
         ["stray file 'vitlib.py'", "notebook is called 'my patches.ipynb'"],
     ),
-    "loud": (8, 10, ["huge output"]),
-    "no_json": (0, 0, ["this is no notebook"]),
-    "nothing": (0, 0, ["no notebook"]),
-    "quitter": (0, 0, ["its code ended the kernel"]),
+    "loud": (ALL, 10, ["huge output"]),
+    "no_json": (set(), 0, ["this is no notebook"]),
+    "nothing": (set(), 0, ["no notebook"]),
+    "quitter": (set(), 0, ["its code ended the kernel"]),
     "forger": (None, 0, ["uses get_ipython", "imports 'sqlite3'"]),
-    "12345": (8, 10, []),
+    "12345": (ALL, 10, []),
 }
 
 
@@ -252,10 +257,12 @@ def test_everybody_gets_the_right_marks(course, inbox, capsys):
         row = rows[name]
         # Marks of practice can be forged: the solutions are public anyway.
         if practice is not None:
-            assert (name, row["practice"]) == (name, f"{practice:g}")
-        assert (name, row["summative"]) == (name, f"{summative:g}")
-        for kind, most in (("practice", 8), ("written", 2), ("summative", 10)):
-            assert row[f"{kind}_max"] == str(most)
+            points = sum(POINTS[task] for task in practice)
+            assert (name, row["practice"]) == (name, str(points))
+        assert (name, row["summative"]) == (name, str(summative))
+        most = {"practice": sum(POINTS.values()), "written": WRITTEN, "summative": 10}
+        assert {kind: int(row[f"{kind}_max"]) for kind in most} == most
+        assert int(row["max"]) == sum(most.values())
         assert float(row["total"]) == float(row["practice"]) + summative
         for reason in reasons:
             assert reason in row["look"], name
@@ -270,8 +277,9 @@ def test_everybody_gets_the_right_marks(course, inbox, capsys):
     with course.gradebook() as gradebook:
         grade = gradebook.find_grade("text-3", NAME, NAME, "perfect")
         grade.manual_score, grade.needs_manual_grade = 2, False
+        assert grade.max_score == 2
         gradebook.db.commit()
     with grading.marks(course, NAME).open(encoding="utf-8", newline="") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
-    assert rows["perfect"]["total"] == rows["perfect"]["max"] == "20"
-    assert rows["perfect"]["look"] == ""
+    assert (rows["perfect"]["written"], rows["perfect"]["look"]) == ("2", "")
+    assert int(rows["perfect"]["total"]) == sum(POINTS.values()) + 2 + 10
