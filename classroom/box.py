@@ -10,11 +10,24 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # For the data of a process, and for each file that it writes, in bytes.
 MEMORY, LARGEST_FILE = 4 * 2**30, 200 * 2**20
+# What programs need of a system, and nobody has secrets in.
+SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/etc/alternatives",
+    "/etc/fonts",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+)
 MISSING = (
     "No box: submissions run with your rights and can read, change and send whatever "
     "you can. Install bubblewrap (apt install bubblewrap), or run this as a user who "
@@ -24,15 +37,17 @@ MISSING = (
 
 @functools.cache
 def works() -> bool:
-    """Say whether bubblewrap is here and allowed."""
+    """Say whether bubblewrap is here and allowed to do its work."""
     if not shutil.which("bwrap"):
         return False
-    probe = ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"]
-    return subprocess.run(probe, capture_output=True).returncode == 0
+    with tempfile.TemporaryDirectory() as folder:
+        words = command(Path(folder) / "course", Path(folder), Path(folder), {})
+        probe = subprocess.run([*words, sys.executable, "-c", ""], capture_output=True)
+    return probe.returncode == 0
 
 
 def command(course: Path, desk: Path, room: Path, variables: dict) -> list[str]:
-    """Return the words to put in front of a kernel's command.
+    """Return the words that put what follows them into a box.
 
     Args:
         course: The course folder, which must not be seen.
@@ -40,25 +55,26 @@ def command(course: Path, desk: Path, room: Path, variables: dict) -> list[str]:
         room: Where questions, answers and sockets lie, to read and write.
         variables: All that it finds in its environment, beside the usual ones.
     Returns:
-        The words; none where there is no box.
+        The words.
     """
-    words = []
-    if shutil.which("prlimit"):
-        words += ["prlimit", f"--data={MEMORY}", f"--fsize={LARGEST_FILE}", "--core=0"]
-    if not works():
-        return words
-    words += ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    for folder in ("/tmp", "/home", "/root", "/run", "/mnt", "/media", "/srv"):
-        words += ["--tmpfs", folder] if Path(folder).is_dir() else []
-    for folder in dict.fromkeys((sys.base_prefix, sys.prefix, str(ROOT))):
-        words += ["--ro-bind", folder, folder]
-    words += ["--tmpfs", str(course)]
-    words += ["--ro-bind", str(desk), str(desk), "--bind", str(room), str(room)]
-    words += ["--unshare-all", "--die-with-parent", "--clearenv"]
+    words = ["bwrap", "--unshare-all", "--die-with-parent", "--clearenv"]
+    words += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
+    own = (sys.base_prefix, sys.prefix, str(ROOT))
+    for folder in dict.fromkeys((*SYSTEM, *own)):
+        words += ["--ro-bind-try", folder, folder]
+    words += ["--tmpfs", str(course), "--ro-bind", str(desk), str(desk)]
+    words += ["--bind", str(room), str(room), "--remount-ro", "/"]
     usual = {"HOME": str(room), "PATH": os.defpath, "LANG": "C.UTF-8"}
     for name, value in (usual | variables).items():
         words += ["--setenv", name, value]
     return [*words, "--"]
+
+
+def limits() -> list[str]:
+    """Return the words that limit what follows them; none where there is no prlimit."""
+    if not shutil.which("prlimit"):
+        return []
+    return ["prlimit", f"--data={MEMORY}", f"--fsize={LARGEST_FILE}", "--core=0"]
 
 
 def write_kernel(room: Path, words: list[str]) -> None:

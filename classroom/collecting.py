@@ -33,8 +33,8 @@ USUAL = {
     "typing",
     "vitlib",
 }
-# Names by which code reaches for what marks it, or for the machine. So does every name
-# with two underscores at both ends, save one.
+# Names by which code reaches for what marks it, or for the machine.
+DUNDER = re.compile(r"__(?!(init|name)__)\w+__")
 REACHING = {
     "compile",
     "delattr",
@@ -208,7 +208,7 @@ def reaches(source: str) -> Iterator[str]:
         name, attribute = getattr(node, "id", ""), getattr(node, "attr", "")
         if "checks" in (name, attribute, defined) and id(node) not in usual:
             yield "does something with checks"
-        if name in REACHING or re.fullmatch(r"__(?!init__)\w+__", name + attribute):
+        if name in REACHING or DUNDER.fullmatch(name + attribute):
             yield f"uses {name + attribute}"
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             target = ast.unparse(node).partition(".")[0]

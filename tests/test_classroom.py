@@ -458,9 +458,10 @@ import json, os, socket, sys
 port = int(sys.argv.pop())
 course, desk, room = sys.argv[1:]
 found = {"course": os.listdir(course), "tmp": os.listdir("/tmp")}
-for name, folder in (("desk", desk), ("room", room), ("etc", "/etc")):
+for name in ("desk", "room", "etc", "usr", "new"):
+    folder = {"desk": desk, "room": room}.get(name, "/" + name)
     try:
-        open(os.path.join(folder, "new"), "w").close()
+        open(os.path.join(folder, "file"), "w").close()
         found[name] = True
     except OSError:
         found[name] = False
@@ -475,10 +476,12 @@ try:
 except MemoryError:
     found["memory"] = False
 found["token"] = "TOKEN" in os.environ
+secrets = "/etc/passwd", "/etc/shadow", os.path.expanduser("~root/.bashrc")
+found["secrets"] = [path for path in secrets if os.path.exists(path)]
 found["processes"] = sum(name.isdigit() for name in os.listdir("/proc"))
 print(json.dumps(found))
 """
-    words = box.command(course, desk, room, {})
+    words = [*box.limits(), *box.command(course, desk, room, {})]
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         seen = subprocess.run(
@@ -490,7 +493,7 @@ print(json.dumps(found))
         )
     found = json.loads(seen.stdout)
     assert found["course"] == ["autograded"]
-    assert found["room"] and not found["etc"] and not found["desk"]
-    assert not found["network"] and not found["memory"] and not found["token"]
+    assert [name for name in found if found[name] is True] == ["room"]
+    assert found["secrets"] == []
     assert found["processes"] <= 3
     assert (course / "gradebook.db").read_text() == "marks"
