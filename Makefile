@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/installed
 PEERS := .venv/installed_peers
+TEACH := .venv/installed_teach
 
-.PHONY: book test lint unit chapters browser serve lab notebooks exercises bench mutate soak clean
+.PHONY: book test lint unit chapters browser serve lab notebooks exercises classroom bench mutate soak clean
 .NOTPARALLEL:
 
 book: $(READY)
@@ -21,7 +22,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-unit: $(PEERS)
+unit: $(PEERS) $(TEACH)
 	@echo "== unit tests"
 	$(BIN)/pytest tests --ignore tests/site -q -n 2 --dist loadgroup
 
@@ -44,6 +45,10 @@ notebooks: $(READY)
 
 exercises: $(READY)
 	$(BIN)/python notebooks/exercises/generate.py
+
+classroom: $(TEACH)
+	$(BIN)/python -m classroom release $(if $(SEED),--seed "$(SEED)")
+	$(BIN)/python -m classroom grade
 
 bench: $(READY)
 	$(BIN)/pytest tests/bench/bench.py -q
@@ -69,4 +74,10 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 $(PEERS): $(READY)
 	@echo "== peers (timm, torchvision, transformers, vit-pytorch, jax, flax)"
 	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable ".[peers]"
+	@touch $@
+
+# nbgrader. Teachers need it, and the test that marks a made-up class.
+$(TEACH): $(READY)
+	@echo "== nbgrader"
+	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable ".[teach]"
 	@touch $@

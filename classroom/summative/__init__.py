@@ -1,0 +1,1 @@
+"""Tasks that come out of a seed: the twist, the text, the solution, the questions."""

@@ -1,0 +1,499 @@
+"""The parts of the class kit: tasks from a seed, releases, collecting, marking."""
+
+import copy
+import json
+import random
+import re
+import socket
+import subprocess
+import sys
+
+import nbformat
+import pytest
+import torch
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from safetensors.torch import save_file
+
+from classroom import asking, assignments, box, collecting, marking
+from classroom.course import Course
+from classroom.summative import task as tasks
+from vitlib.checks.comparing import close
+
+SEEDS = [str(seed) for seed in range(8)]
+WITH_TASK = [name for name in assignments.names() if tasks.task_for(name, "0")]
+WITHOUT_TASK = {"09_checkpoints", "11_transfer", "12_vit_vs_cnn"}
+
+
+def made(name):
+    """Make a summative task from every seed."""
+    return [tasks.task_for(name, seed) for seed in SEEDS]
+
+
+def called(function, given):
+    """Return what a function makes of arguments, as a tensor; None if it fails."""
+    try:
+        value = function(*copy.deepcopy(given))
+    except Exception:
+        return None
+    return value if isinstance(value, torch.Tensor) else torch.tensor(value)
+
+
+# Summative tasks
+
+
+def test_chapters_with_a_summative_task():
+    assert set(assignments.names()) - set(WITH_TASK) == WITHOUT_TASK
+    page = (assignments.ROOT / "book/classroom.md").read_text("utf-8")
+    for name in assignments.names():
+        row = re.search(rf"^\| {name[:2]} \| (.+) \|$", page, re.M)[1]
+        assert (row == "none") == (name in WITHOUT_TASK), name
+
+
+@pytest.mark.parametrize("name", WITH_TASK)
+def test_a_seed_makes_a_task_and_another_makes_another(name):
+    one, again = tasks.task_for(name, "7"), tasks.task_for(name, "7")
+    assert (one.goal, one.solution) == (again.goal, again.solution)
+    for given, other in zip(one.cases, again.cases, strict=True):
+        for value, same in zip(given, other, strict=True):
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(same))
+    # Of eight seeds two may meet, not more.
+    assert len({task.goal for task in made(name)}) >= len(SEEDS) - 1
+    assert len({task.solution for task in made(name)}) >= len(SEEDS) - 1
+
+
+@pytest.mark.parametrize("name", WITH_TASK)
+def test_the_solution_is_right_and_no_other_seeds_is(name):
+    all_tasks = made(name)
+    solutions = [tasks.solved(task) for task in all_tasks]
+    for task, own in zip(all_tasks, solutions, strict=True):
+        wanted = [task.expected(given) for given in task.cases]
+        for given, expected in zip(task.cases, wanted, strict=True):
+            got = called(own, given)
+            assert got.dtype == expected.dtype and close(got, expected), task.goal
+        assert close(called(own, task.example), task.expected(task.example))
+        for other, theirs in zip(all_tasks, solutions, strict=True):
+            if other.goal == task.goal:
+                continue
+            right = 0
+            for given, expected in zip(task.cases, wanted, strict=True):
+                got = called(theirs, given)
+                right += got is not None and close(got, expected)
+            # Two ways of counting can meet at one number.
+            assert right <= (name == "08_vit"), f"{task.goal}\n\n{other.goal}"
+
+
+@pytest.mark.parametrize("name", WITH_TASK)
+def test_cases_tell_sizes_and_dtypes_apart(name):
+    task = tasks.task_for(name, "3")
+    assert len(task.cases) == 5
+    shapes = [tuple(task.expected(given).shape) for given in task.cases]
+    values = {str(task.expected(given).tolist()) for given in task.cases}
+    assert len(values) == 5
+    if shapes[0] and isinstance(task.cases[0][0], torch.Tensor):
+        assert len(set(shapes)) == 5
+        assert {task.expected(given).dtype for given in task.cases} == {
+            torch.float32,
+            torch.float64,
+        }
+    shown = [str(value) for value in task.example]
+    assert all([str(value) for value in given] != shown for given in task.cases)
+
+
+@pytest.mark.parametrize("name", WITH_TASK)
+def test_a_task_says_what_it_asks_and_shows_no_solution(name):
+    for task in made(name):
+        assert task.goal.startswith(("Write", "A ", "Another"))
+        assert f"`{task.name}(" in task.goal
+        assert "{" not in task.goal and "{" not in task.solution
+        assert not re.search(r"\b(simply|just|obviously|of course)\b", task.goal)
+        lines = f"{task.head}\n{tasks.indented(task.solution)}".splitlines()
+        assert max(map(len, lines)) <= 75, max(lines, key=len)
+
+
+def test_no_summative_task_stands_in_the_book():
+    pages = [*(assignments.ROOT / "book").rglob("*.md")]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    for name in WITH_TASK:
+        assert f"{tasks.task_for(name, '0').name}(" not in text
+
+
+# Questions and answers
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """Lie where questions and answers lie."""
+    monkeypatch.setenv(asking.QUESTIONS, str(tmp_path / "questions"))
+    monkeypatch.setenv(asking.ANSWERS, str(tmp_path / "answers"))
+    return tmp_path
+
+
+def answered(desk, task, function):
+    """Let a function answer, and return its marks and what is said."""
+    asking.write_questions(desk / "questions", task.cases)
+    asking.answer(function)
+    return marking.summative_marks(task, 10)
+
+
+@pytest.mark.parametrize("name", WITH_TASK)
+def test_questions_arrive_as_they_were(desk, name):
+    cases = tasks.task_for(name, "1").cases
+    asking.write_questions(desk / "questions", cases)
+    for given, asked in zip(
+        cases, asking.read_questions(desk / "questions"), strict=True
+    ):
+        for value, got in zip(given, asked, strict=True):
+            assert type(value) is type(got)
+            if isinstance(value, torch.Tensor):
+                assert value.dtype == got.dtype and torch.equal(value, got)
+            else:
+                assert value == got
+
+
+@pytest.mark.parametrize("name", WITH_TASK)
+def test_the_solution_gets_all_marks(desk, name):
+    task = tasks.task_for(name, "2")
+    points, text = answered(desk, task, tasks.solved(task))
+    assert points == 10
+    assert text == f"{task.name}: right, 5 of 5 calls came out right"
+
+
+def test_what_is_wrong_is_said(desk):
+    task = tasks.task_for("04_attention", "2")
+    right = tasks.solved(task)
+
+    def zeros(q, k, v):
+        v.zero_()
+        return v
+
+    for answer, points, said in (
+        (lambda q, k, v: right(q, k, v).float(), 8, "torch.float64 arrived"),
+        (lambda q, k, v: right(q, k, v)[:1], 2, "its shape is (1,"),
+        (lambda q, k, v: right(q, k, v) + (len(q) > 1), 2, "first row that differs"),
+        (lambda q, k, v: 1 / 0, 0, "ZeroDivisionError"),
+        (lambda q, k, v: None, 0, "returned None"),
+        (zeros, 0, "it changes a tensor that it is given"),
+        (lambda q, k, v: 7.0, 0, "its shape is ()"),
+    ):
+        got, text = answered(desk, task, answer)
+        assert got == points, text
+        assert said in text
+        assert "first wrong with a float" in text
+
+
+def test_answers_that_are_no_answers_get_nothing(desk):
+    task = tasks.task_for("04_attention", "2")
+    assert marking.summative_marks(task, 10)[0] == 0
+    for content in (b"", b"10 points", b"\xff" * 8 + b"{}"):
+        (desk / "answers").write_bytes(content)
+        points, text = marking.summative_marks(task, 10)
+        assert points == 0 and "cannot be read" in text
+    save_file({"7": torch.ones(1)}, desk / "answers", metadata={"said": "{}"})
+    assert marking.summative_marks(task, 10)[0] == 0
+    with (desk / "answers").open("wb") as file:
+        file.truncate(marking.MOST_ANSWERED + 1)
+    assert "too large" in marking.summative_marks(task, 10)[1]
+
+
+def graded(*outputs):
+    """Return a practice cell of 3 points that shows something."""
+    grader = {"grade": True, "points": 3, "grade_id": "marks-1"}
+    return new_code_cell("", outputs=[*outputs], metadata={"nbgrader": grader})
+
+
+def result(text):
+    """Return what a cell shows for its last line."""
+    return new_output("execute_result", {"text/plain": text}, execution_count=1)
+
+
+def test_practice_marks_are_one_number_or_none():
+    words = new_output("stream", text="not yet\n")
+    crash = new_output("error", ename="NameError", evalue="", traceback=[])
+    assert marking.practice_marks(graded(words, result("3"))) == (3, "not yet\n")
+    assert marking.practice_marks(graded(words, result("0"))) == (0, "not yet\n")
+    for outputs in (
+        [],  # nbgrader would give all points to these
+        [words],
+        [result("'3'")],
+        [result("2")],
+        [result("30")],
+        [result("3"), result("3")],
+        [result("3"), crash],
+        [crash],
+    ):
+        points, text = marking.practice_marks(graded(*outputs))
+        assert points is None and "no marks: " in text
+
+
+# Releases
+
+
+@pytest.fixture(scope="module")
+def sources():
+    """Make every instructor's notebook."""
+    return {
+        name: assignments.make(name, tasks.task_for(name, "5"))
+        for name in assignments.names()
+    }
+
+
+@pytest.mark.parametrize("name", assignments.names())
+def test_an_assignment_has_what_its_exercises_have(name, sources):
+    book = sources[name]
+    nbformat.validate(book)
+    exercise = nbformat.read(
+        assignments.generate.FOLDER / f"{name}.ipynb", as_version=4
+    )
+    _, parts = assignments.generate.parts_of(exercise)
+    of_kind = assignments.generate.of_kind
+    graders = [cell.metadata.nbgrader for cell in book.cells]
+    names = [grader.grade_id for grader in graders]
+    assert len(set(names)) == len(names)
+    for number, cells in enumerate(parts, start=1):
+        checked = [n for n in names if re.fullmatch(rf"marks-{number}(-\d)?", n)]
+        assert len(checked) == len(of_kind(cells, "check"))
+        level = int(assignments.generate.HEAD.match(cells[0].source)["difficulty"])
+        for grader in graders:
+            if grader.grade_id in checked:
+                assert grader.points == level
+    text = "\n".join(cell.source for cell in book.cells)
+    for why in (c.source for cells in parts for c in of_kind(cells, "why")):
+        assert why not in text
+    # What students get lies anywhere: a link into the book's folder leads nowhere.
+    assert not re.search(r"\]\((?!https?://)", text)
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """Start a course."""
+    course = Course(tmp_path_factory.mktemp("here") / "course")
+    with pytest.raises(ValueError, match="needs a seed"):
+        course.start("")
+    course.start("a word")
+    return course
+
+
+def test_a_course_keeps_its_seed_and_its_settings(course):
+    config = course.root / "nbgrader_config.py"
+    text = config.read_text("utf-8")
+    assert "timeout = 60" in text
+    config.write_text(text.replace("timeout = 60", "timeout = 70"), "utf-8")
+    course.start("")
+    course.start("a word")
+    assert course.seed == "a word"
+    assert "timeout = 70" in config.read_text("utf-8")
+    with pytest.raises(ValueError, match="another seed"):
+        course.start("two")
+
+
+def test_a_release_gives_nothing_away(course):
+    assert course.unreleased() == assignments.names()
+    course.release(["03_positions"])
+    assert course.unreleased() == [n for n in assignments.names() if n[:2] != "03"]
+    book = nbformat.read(course.released("03_positions"), as_version=4)
+    text = "\n".join(cell.source for cell in book.cells)
+    task = tasks.task_for("03_positions", "a word")
+    assert task.goal in text
+    for line in task.solution.splitlines():
+        assert line.strip() not in text or line.strip() in task.goal
+    for word in ("SOLUTION", "HIDDEN", "classroom", "a word", "rearrange(table"):
+        assert word not in text
+    answers = [c for c in book.cells if c.metadata.nbgrader.grade_id[:6] == "answer"]
+    assert len(answers) >= 5
+    for cell in answers:
+        assert 'raise NotImplementedError("your turn")' in cell.source
+    with pytest.raises(ValueError, match="choose from 01_patches"):
+        course.release(["4_attention"])
+    with pytest.raises(ValueError, match="was not released"):
+        course.released("04_attention")
+    assert course.handed_in() == []
+    (course.inbox("03_positions") / "ada_03_positions.ipynb").touch()
+    assert course.handed_in() == ["03_positions"]
+
+
+# Collecting
+
+
+def test_submissions_are_found_in_folders_and_files(tmp_path):
+    book = nbformat.writes(new_notebook())
+    for path in (
+        "ada/04_attention.ipynb",
+        "ada/.ipynb_checkpoints/04_attention-checkpoint.ipynb",
+        "Ada Love_123_assignsubmission_file/answers.ipynb",
+        "Zoë_04_attention.ipynb",
+        "=cmd/04_attention.ipynb",
+        "bob/notes.txt",
+        "04_attention.ipynb",
+        ".DS_Store",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(book)
+    found, strays = collecting.find(tmp_path, "04_attention")
+    by_name = {submission.student: submission for submission in found}
+    assert by_name.keys() == {"ada", "Ada_Love", "Zoë", "cmd", "bob"}
+    assert by_name["ada"].reasons == ()
+    assert by_name["Ada_Love"].reasons == ("notebook is called 'answers.ipynb'",)
+    assert by_name["bob"].path is None
+    assert by_name["bob"].reasons == ("no notebook", "stray file 'notes.txt', ignored")
+    assert strays == ["04_attention.ipynb: belongs to no student, ignored"]
+    (tmp_path / "ada_04_attention.ipynb").write_text(book)
+    with pytest.raises(ValueError, match="both from 'ada'"):
+        collecting.find(tmp_path, "04_attention")
+    with pytest.raises(ValueError, match="is no folder"):
+        collecting.find(tmp_path / "inbox", "04_attention")
+
+
+def test_what_is_no_notebook_is_refused(tmp_path):
+    path = tmp_path / "a.ipynb"
+    for content in (b"", b"{", b"[]", b"\xff\xfe", b'{"cells": 3}', b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="no notebook"):
+            collecting.read(path)
+    with path.open("wb") as file:
+        file.truncate(collecting.LARGEST + 1)
+    with pytest.raises(ValueError, match="bytes"):
+        collecting.read(path)
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+    with pytest.raises(ValueError, match="link"):
+        collecting.read(path)
+
+
+@pytest.fixture
+def release(sources):
+    """Return a notebook with nbgrader's metadata."""
+    return copy.deepcopy(sources["04_attention"])
+
+
+def test_a_mended_notebook_is_the_release_with_answers(release):
+    submitted = copy.deepcopy(release)
+    assert collecting.mend(submitted, release) == (release, [])
+    dice = random.Random(0)
+    for _ in range(20):
+        spoiled = copy.deepcopy(release)
+        dice.shuffle(spoiled.cells)
+        del spoiled.cells[dice.randrange(len(spoiled.cells)) :]
+        for cell in spoiled.cells:
+            act = dice.randrange(5)
+            if act == 0:
+                cell.source = "spoiled"
+            if act == 1:
+                cell.metadata = {"nbgrader": {"grade_id": dice.choice(("x", 3, None))}}
+            if act == 2:
+                cell.metadata.nbgrader.points = 1000
+        made, reasons = collecting.mend(spoiled, release)
+        nbformat.validate(made)
+        kept = [c for c in made.cells if "nbgrader" in c.metadata]
+        assert reasons and len(kept) == len(release.cells)
+        for cell, right in zip(kept, release.cells, strict=True):
+            assert cell.metadata == right.metadata
+            if not right.metadata.nbgrader.solution:
+                assert cell.source == right.source
+
+
+def test_added_cells_stay_where_they_were(release):
+    submitted = copy.deepcopy(release)
+    names = [cell.metadata.nbgrader.grade_id for cell in submitted.cells]
+    place = names.index("answer-2")
+    submitted.cells.insert(place, new_code_cell("before"))
+    submitted.cells.insert(place + 2, new_code_cell("after"))
+    made, reasons = collecting.mend(submitted, release)
+    assert [c.source for c in made.cells] == [c.source for c in submitted.cells]
+    assert reasons == []
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import os", "imports 'os'"),
+        ("import os.path as path", "imports 'os.path'"),
+        ("from vitlib import checks as c", "does something with checks"),
+        ("import vitlib.checks.patches", "does something with checks"),
+        ("from vitlib.checks import patches", "does something with checks"),
+        ("checks.patches = 3", "does something with checks"),
+        ("checks = 3", "does something with checks"),
+        ("def checks(): pass", "does something with checks"),
+        ("type(checks.patches.split).__call__ = 3", "does something with checks"),
+        ("vitlib.checks.x = 3", "does something with checks"),
+        ("torch.equal = max", "writes into torch"),
+        ("get_ipython()", "uses get_ipython"),
+        ("x.__globals__", "uses __globals__"),
+        ("__import__('os')", "uses __import__"),
+        ("open('a')", "uses open"),
+        ("!ls", "runs a command of IPython or the shell"),
+        ("%time 1", "runs a command of IPython or the shell"),
+    ],
+)
+def test_code_that_reaches_out_is_told(source, said):
+    assert said in collecting.reaches(source)
+
+
+def test_usual_code_is_not_told(sources):
+    for name, book in sources.items():
+        for cell in book.cells:
+            if cell.cell_type == "code" and cell.metadata.nbgrader.solution:
+                assert list(collecting.reaches(cell.source)) == [], name
+    for source in (
+        "def f(:",
+        "from vitlib import checks\nchecks.patches.split_patches(mine)",
+        "class A(B):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.x = 3",
+        "x[0] = torch.ones(3)",
+    ):
+        assert list(collecting.reaches(source)) == []
+
+
+# The box
+
+
+@pytest.mark.skipif(not box.works(), reason="bubblewrap is not installed")
+def test_a_box_shows_no_course_and_no_network(tmp_path):
+    course, room = tmp_path / "course", tmp_path / "room"
+    desk = course / "autograded" / "ada"
+    for folder in (desk, room):
+        folder.mkdir(parents=True)
+    (course / "gradebook.db").write_text("marks")
+    code = """
+import json, os, socket, sys
+port = int(sys.argv.pop())
+course, desk, room = sys.argv[1:]
+found = {"course": os.listdir(course), "tmp": os.listdir("/tmp")}
+for name in ("desk", "room", "etc", "usr", "new"):
+    folder = {"desk": desk, "room": room}.get(name, "/" + name)
+    try:
+        open(os.path.join(folder, "file"), "w").close()
+        found[name] = True
+    except OSError:
+        found[name] = False
+try:
+    socket.create_connection(("127.0.0.1", port), 1)
+    found["network"] = True
+except OSError:
+    found["network"] = False
+try:
+    bytearray(5 * 2**30)
+    found["memory"] = True
+except MemoryError:
+    found["memory"] = False
+found["token"] = "TOKEN" in os.environ
+secrets = "/etc/passwd", "/etc/shadow", os.path.expanduser("~root/.bashrc")
+found["secrets"] = [path for path in secrets if os.path.exists(path)]
+found["processes"] = sum(name.isdigit() for name in os.listdir("/proc"))
+print(json.dumps(found))
+"""
+    words = [*box.limits(), *box.command(course, desk, room, {})]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        seen = subprocess.run(
+            [*words, sys.executable, "-c", code, *map(str, (course, desk, room)), port],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PATH": "/usr/bin:/bin", "TOKEN": "secret"},
+        )
+    found = json.loads(seen.stdout)
+    assert found["course"] == ["autograded"]
+    assert [name for name in found if found[name] is True] == ["room"]
+    assert found["secrets"] == []
+    assert found["processes"] <= 3
+    assert (course / "gradebook.db").read_text() == "marks"

@@ -1,0 +1,285 @@
+"""A class of made-up students, marked by nbgrader itself.
+
+Among them are some who make mistakes, some whose code misbehaves, and some who want
+marks for nothing. Everybody must get the right marks, whatever the others do.
+"""
+
+import csv
+import inspect
+import re
+
+import nbformat
+import pytest
+
+from classroom import box, grading
+from classroom.assignments import make
+from classroom.course import Course
+from classroom.summative.task import indented, task_for
+from mutants import ANSWERS
+from vitlib import checks
+
+NAME = "01_patches"
+SEED = "a seed"
+SOURCE = {cell.id: cell for cell in make(NAME, task_for(NAME, SEED)).cells}
+# The points of each practice task, and of what is read by a person.
+POINTS = {
+    int(name.removeprefix("marks-")): cell.metadata.nbgrader.points
+    for name, cell in SOURCE.items()
+    if re.fullmatch(r"marks-\d", name)
+}
+WRITTEN = sum(
+    cell.metadata.nbgrader.points for name, cell in SOURCE.items() if "text-" in name
+)
+ALL = set(POINTS)
+MUTANT = re.compile(r"@wrong\(.*?\)\n(?=def )", re.S)
+FORGING = """
+import os, sqlite3, sys, threading
+from pathlib import Path
+shell = get_ipython()
+shell.set_custom_exc((Exception,), lambda *found, **named: None)
+for row in "0123456789":
+    Path("../" * int(row), "gradebook.db").exists()
+here = Path.cwd()
+for folder in (here, *here.parents):
+    for path in (folder / "gradebook.db", folder / "course.json"):
+        if path.exists():
+            path.write_text("broken")
+import vitlib.checks.judging as judging
+right = judging.Verdict("any", True, "right", "")
+judging.Judge.__call__ = lambda self, answer: print("right") or right
+Path(os.environ["CLASSROOM_ANSWERS"]).write_bytes(b"10 points")
+"""
+
+
+class Student:
+    """A copy of the release, to be filled in and spoiled."""
+
+    def __init__(self, course, inbox, name):
+        self.course, self.folder = course, inbox / name
+        self.folder.mkdir()
+        self.book = nbformat.read(course.released(NAME), as_version=4)
+
+    def __getitem__(self, name):
+        """Return a cell by its name."""
+        return next(cell for cell in self.book.cells if cell.id == name)
+
+    def solve(self, *tasks):
+        """Answer tasks rightly: some, or all, and the summative one."""
+        for task in [*(tasks or ALL), "summative"]:
+            self[f"answer-{task}"].source = SOURCE[f"answer-{task}"].source
+        return self
+
+    def add(self, source, place=1):
+        """Add a cell of code."""
+        self.book.cells.insert(place, nbformat.v4.new_code_cell(source))
+        return self
+
+    def hand_in(self, name=f"{NAME}.ipynb"):
+        """Write the notebook."""
+        for cell in self.book.cells:
+            if cell.cell_type == "code":
+                cell.outputs = []
+        nbformat.write(self.book, self.folder / name)
+
+
+def mutant(task):
+    """Return the source of a wrong answer that needs no other."""
+    judge = getattr(checks.patches, task)
+    for answer in ANSWERS:
+        if answer.check is judge and answer.says != "right":
+            source = inspect.getsource(answer.code)
+            names = set(answer.code.__code__.co_names) - {"torch", "F", "rearrange"}
+            if MUTANT.match(source) and not names & set(answer.code.__globals__):
+                return f"{MUTANT.sub('', source, 1)}\n\n{task} = {answer.code.__name__}"
+    raise AssertionError(f"no wrong answer to {task} stands alone")
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """Release one assignment."""
+    course = Course(tmp_path_factory.mktemp("course"))
+    course.start(SEED)
+    config = course.root / "nbgrader_config.py"
+    text = config.read_text("utf-8")
+    assert "timeout = 60" in text
+    config.write_text(text.replace("timeout = 60", "timeout = 20"), encoding="utf-8")
+    course.release([NAME])
+    return course
+
+
+@pytest.fixture(scope="module")
+def inbox(course):
+    """Write what the class hands in."""
+    inbox = course.inbox(NAME)
+
+    def student(name):
+        return Student(course, inbox, name)
+
+    perfect = student("perfect").solve()
+    perfect["text-3"].source = "One pixel must change one row."
+    perfect.hand_in()
+
+    student("empty").hand_in()
+
+    partly = student("partly").solve(1, 2)
+    partly["answer-summative"].source += (
+        "\n\n\nwhole = other_cut\n\n\ndef other_cut(images):\n"
+        "    return whole(images[:1])  # right for one image"
+    )
+    partly.hand_in()
+
+    wrong = student("wrong")
+    wrong.add("import numpy as np\nimport torch.nn.functional as F", 2)
+    for task in ALL:
+        name = re.search(r"^def (\w+)", SOURCE[f"answer-{task}"].source, re.M)[1]
+        wrong[f"answer-{task}"].source = mutant(name)
+    other = task_for(NAME, "another seed")
+    source = f"{other.head}\n{indented(other.solution)}"
+    wrong["answer-summative"].source = source
+    wrong.hand_in()
+
+    crashing = student("crashing").solve()
+    crashing["answer-2"].source = (
+        "import no_such_module\n\n" + SOURCE["answer-2"].source
+    )
+    crashing["answer-4"].source = "def is_patch_embedding(embed)\n    return True"
+    crashing.hand_in()
+
+    endless = student("endless").solve(*ALL - {2})
+    endless["answer-2"].source = (
+        "def overlapping_patches(images, patch_size, stride):\n    while True:\n"
+        "        try:\n            pass\n        except:\n            pass"
+    )
+    endless.add("while True:\n    pass").hand_in()
+
+    edited = student("edited")
+    for number in ALL:
+        cell = edited[f"marks-{number}"]
+        cell.source = "8"
+        cell.metadata.nbgrader.points = 8
+    edited["marks-summative"].source = "10"
+    edited["marks-3"].metadata.nbgrader.solution = True
+    edited["marks-4"].metadata.nbgrader.grade = False
+    del edited["marks-2"].metadata["nbgrader"]["points"]
+    edited.add("class checks:\n    patches = None")
+    edited.hand_in()
+
+    deleted = student("deleted").solve()
+    gone = ("setting-1", "task-2", "answer-2", "marks-3", "marks-summative")
+    deleted.book.cells = [
+        c for c in deleted.book.cells if c not in map(deleted.__getitem__, gone)
+    ]
+    deleted.hand_in()
+
+    copied = student("copied").solve()
+    copied.book.cells += [copied["marks-1"].copy(), copied["answer-1"].copy()]
+    copied.book.cells[-1].source = "patch_of_pixel = None"
+    for number, cell in enumerate(copied.book.cells[-2:]):
+        cell.id = f"copy-{number}"
+    copied["marks-2"].metadata.nbgrader.grade_id = "renamed"
+    copied.hand_in()
+
+    strays = student("strays").solve()
+    (strays.folder / "vitlib.py").write_text("raise SystemExit")
+    (strays.folder / "=1+1.csv").write_text("1,2")
+    strays.hand_in("my patches.ipynb")
+
+    loud = student("loud").solve()
+    loud["answer-1"].source += "\n\n\nprint('x' * 20_000_000)"
+    loud.add("for line in range(20_000):\n    print('y' * 100)").hand_in()
+
+    student("no json").folder.joinpath(f"{NAME}.ipynb").write_text("{'cells': [")
+    student("nothing")
+    student("quitter").solve().add("import os\nos._exit(0)", 6).hand_in()
+    if box.works():
+        # Without a box this one succeeds: it breaks the gradebook.
+        student("forger").add(FORGING).hand_in()
+
+    student("12345").solve().hand_in()
+    (inbox / "12345" / f"{NAME}.ipynb").rename(inbox / f"12345_{NAME}.ipynb")
+    (inbox / "12345").rmdir()
+    (inbox / "list.txt").write_text("who is in this class")
+    return inbox
+
+
+# Practice tasks and summative points, and what the teacher is told, in pieces.
+WANTED = {
+    "perfect": (ALL, 10, ["1 written answer to read"]),
+    "empty": (set(), 0, []),
+    "partly": ({1, 2}, 2, []),
+    "wrong": (set(), 0, []),
+    "crashing": (
+        ALL - {2, 4},
+        10,
+        [
+            "answer-2: it raised ModuleNotFoundError",
+            "answer-4: it raised SyntaxError",
+            "answer-2: imports 'no_such_module'",
+        ],
+    ),
+    "endless": (ALL - {2}, 10, ["an added cell: it did not end in time"]),
+    "edited": (
+        set(),
+        0,
+        [
+            "marks-1 was edited",
+            "the metadata of marks-3 were edited",
+            "the metadata of marks-4 were edited",
+            "does something with checks",
+        ],
+    ),
+    "deleted": (ALL - {2}, 10, ["answer-2 was deleted", "marks-3 was deleted"]),
+    "copied": (ALL, 10, ["answer-1 is there more than once"]),
+    "strays": (
+        ALL,
+        10,
+        ["stray file 'vitlib.py'", "notebook is called 'my patches.ipynb'"],
+    ),
+    "loud": (ALL, 10, ["huge output"]),
+    "no_json": (set(), 0, ["this is no notebook"]),
+    "nothing": (set(), 0, ["no notebook"]),
+    "quitter": (set(), 0, ["its code ended the kernel"]),
+    "forger": (None, 0, ["uses get_ipython", "imports 'sqlite3'"]),
+    "12345": (ALL, 10, []),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_everybody_gets_the_right_marks(course, inbox, capsys):
+    wanted = {name: row for name, row in WANTED.items() if (inbox / name).exists()}
+    wanted |= {name: WANTED[name] for name in ("12345", "no_json")}
+    table = grading.grade(course, NAME)
+    said = capsys.readouterr().out
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == wanted.keys()
+    for name, (practice, summative, reasons) in wanted.items():
+        row = rows[name]
+        # Marks of practice can be forged: the solutions are public anyway.
+        if practice is not None:
+            points = sum(POINTS[task] for task in practice)
+            assert (name, row["practice"]) == (name, str(points))
+        assert (name, row["summative"]) == (name, str(summative))
+        most = {"practice": sum(POINTS.values()), "written": WRITTEN, "summative": 10}
+        assert {kind: int(row[f"{kind}_max"]) for kind in most} == most
+        assert int(row["max"]) == sum(most.values())
+        assert float(row["total"]) == float(row["practice"]) + summative
+        for reason in reasons:
+            assert reason in row["look"], name
+            assert reason in said
+        if not reasons:
+            assert row["look"] == "", name
+        page = course.root / "feedback" / name / NAME / f"{NAME}.html"
+        assert page.exists(), name
+    assert "list.txt: belongs to no student" in said
+
+    # Marks that somebody read stay, and come into the table without another run.
+    with course.gradebook() as gradebook:
+        grade = gradebook.find_grade("text-3", NAME, NAME, "perfect")
+        grade.manual_score, grade.needs_manual_grade = 2, False
+        assert grade.max_score == 2
+        gradebook.db.commit()
+    with grading.marks(course, NAME).open(encoding="utf-8", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert (rows["perfect"]["written"], rows["perfect"]["look"]) == ("2", "")
+    assert int(rows["perfect"]["total"]) == sum(POINTS.values()) + 2 + 10
