@@ -31,7 +31,7 @@ chapters: $(READY)
 
 browser: $(READY)
 	@echo "== every page in a browser"
-	$(BIN)/pytest tests/site -q -rs
+	$(BIN)/pytest tests/site -q -rs -n 2
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
