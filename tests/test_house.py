@@ -96,7 +96,8 @@ MAY_IMPORT = {
     "checks.vit_vs_cnn": ENGINE | {"vit"},
     "checks.interpret": ENGINE | {"interpret"},
     "checks.resolution": ENGINE | {"positions"},
-    "checks.capstone": ENGINE | {"checks.vit", "data", "encoder", "patches"},
+    "checks.capstone": ENGINE
+    | {"checks.patches", "checks.vit", "data", "encoder", "patches"},
 }
 
 SIGNATURES = {

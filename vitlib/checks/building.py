@@ -99,6 +99,20 @@ def drawn_weights(module: Callable[[], nn.Module], seed: int = 0) -> dict[str, T
     return weights
 
 
+def altered(module: type[nn.Module], **steps: Callable) -> type[nn.Module]:
+    """Return a class with other methods, as somebody with a mistake would write it.
+
+    Args:
+        module: The right one.
+        steps: The methods that are other, by name.
+    Returns:
+        A subclass.
+    Reference:
+        The book's page on the checkers.
+    """
+    return type(module.__name__, (module,), steps)
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class ClassJudge(Judge):
     """How to check one class.

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import vitlib.positions as library
-from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.building import Build, ClassJudge, altered, drawn, drawn_weights
 from vitlib.checks.comparing import close
 from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
@@ -616,12 +616,7 @@ class _Embed(nn.Module):
 
 def _embed_that(joins):
     """Return a class whose parts are joined by one of the functions above."""
-
-    class Embed(_Embed):
-        def join(self, tokens, cls_token, pos_embed):
-            return joins(tokens, cls_token, pos_embed)
-
-    return Embed
+    return altered(_Embed, join=lambda self, *given: joins(*given))
 
 
 _WHICH_PART = narrowed(

@@ -1,6 +1,7 @@
 """Checks of what chapter 08 builds: the whole model, its parameters and its cost."""
 
 import dataclasses
+import functools
 import math
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 import vitlib.checks.positions as positions
 import vitlib.vit as library
-from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.building import Build, ClassJudge, altered, drawn, drawn_weights
 from vitlib.checks.deciding import Decision, always, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import each_image_alone, narrowed, silent
@@ -64,23 +65,13 @@ def around_blocks(model: type[nn.Module]) -> tuple[Mistake, ...]:
                 tokens = block(tokens)
             return tokens
 
-        return type(model.__name__, (model,), {"encode": encode})
+        return altered(model, encode=encode)
 
-    class Unchosen(model):
-        def choose(self, tokens):
-            return tokens
+    def softmax(self, tokens):
+        return model.score(self, tokens).softmax(dim=-1)
 
-    class Unnormed(model):
-        def score(self, tokens):
-            return self.head(self.choose(tokens))
-
-    class Softmax(model):
-        def score(self, tokens):
-            return super().score(tokens).softmax(dim=-1)
-
-    class Bypassed(model):
-        def encode(self, tokens):
-            return tokens + super().encode(tokens)
+    def bypassed(self, tokens):
+        return tokens + model.encode(self, tokens)
 
     return (
         Mistake(
@@ -113,30 +104,28 @@ def around_blocks(model: type[nn.Module]) -> tuple[Mistake, ...]:
             "residual around the blocks",
             "what enters the blocks is added to what leaves them: each block has its "
             "residual stream already",
-            Bypassed,
+            altered(model, encode=bypassed),
         ),
         Mistake(
             "all tokens scored",
             "every token gets scores: one row of them for each image is needed",
-            Unchosen,
+            altered(model, choose=lambda self, tokens: tokens),
         ),
         Mistake(
             "no last norm",
             "the last norm, in front of the head, is not used",
-            Unnormed,
+            altered(model, score=lambda self, tokens: self.head(self.choose(tokens))),
         ),
         Mistake(
             "softmax at the end",
             "these are probabilities: cross-entropy takes its own softmax, and two of "
             "them learn slowly",
-            Softmax,
+            altered(model, score=softmax),
         ),
     )
 
 
-def _with(**steps):
-    """Return the model with other steps."""
-    return type("ViT", (_ViT,), steps)
+_with = functools.partial(altered, _ViT)
 
 
 def _reads(choose):
@@ -191,7 +180,7 @@ class _Changed(_ViT):
 
 
 def _set(**changes):
-    return type("ViT", (_Changed,), {"changes": changes})
+    return altered(_Changed, changes=changes)
 
 
 def _aliases(config: ViTConfig) -> dict:
@@ -860,8 +849,7 @@ class _RegisterViT(_ViT):
         return self.registers.expand(len(tokens), -1, -1)
 
 
-def _with_registers(**steps):
-    return type("RegisterViT", (_RegisterViT,), steps)
+_with_registers = functools.partial(altered, _RegisterViT)
 
 
 def _positions_for_registers(self, tokens):
@@ -1050,9 +1038,7 @@ class _Known(_ViT):
         return f"<{self.what}>"
 
 
-def _known(**steps):
-    """Return models with other steps."""
-    return type("Model", (_Known,), steps)
+_known = functools.partial(altered, _Known)
 
 
 def _from_the_tokens(self, tokens):
