@@ -24,7 +24,7 @@ lint: $(READY)
 
 unit: $(PEERS) $(TEACH)
 	@echo "== unit tests"
-	$(BIN)/pytest tests --ignore tests/site -q -n 2
+	$(BIN)/pytest tests --ignore tests/site -q -n 2 --dist loadgroup
 
 chapters: $(READY)
 	@echo "== every notebook against its stored outputs"
@@ -32,7 +32,7 @@ chapters: $(READY)
 
 browser: $(READY)
 	@echo "== every page in a browser"
-	$(BIN)/pytest tests/site -q -rs
+	$(BIN)/pytest tests/site -q -rs -n 2
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000

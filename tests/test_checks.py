@@ -26,6 +26,9 @@ from vitlib.checks.judging import Case, Judge, Mistake
 from vitlib.checks.running import MOST_PRINTED, attempt
 from vitlib.checks.wording import YOUR_TURN
 
+# All in one process: they share the judged answers, which take a while.
+pytestmark = pytest.mark.xdist_group("checks")
+
 ROOT = Path(__file__).resolve().parent.parent
 SPLIT = checks.patches.split_patches
 # For answers that never end.
@@ -289,7 +292,7 @@ def test_a_function_that_judges_says_which_one_it_judges_wrongly(capsys):
 def test_a_built_module_is_no_class(capsys):
     verdict = checks.mlp.MLP(vitlib.MLP(4, 8))
     assert verdict.name == "no class"
-    assert "a MLP that was built already" in sentences(verdict)
+    assert "this MLP was built already" in sentences(verdict)
     assert checks.mlp.MLP(split).name == "no class"
 
 

@@ -92,11 +92,12 @@ MAY_IMPORT = {
     "checks.vit": ENGINE | {"checks.positions", "cls_token", "patches", "vit"},
     "checks.checkpoints": ENGINE,
     "checks.train": ENGINE | {"vit"},
-    "checks.transfer": ENGINE | {"vit"},
+    "checks.transfer": ENGINE | {"cls_token", "vit"},
     "checks.vit_vs_cnn": ENGINE | {"vit"},
     "checks.interpret": ENGINE | {"interpret"},
     "checks.resolution": ENGINE | {"positions"},
-    "checks.capstone": ENGINE | {"checks.vit", "data", "encoder", "patches"},
+    "checks.capstone": ENGINE
+    | {"checks.patches", "checks.vit", "data", "encoder", "patches"},
 }
 
 SIGNATURES = {
@@ -336,7 +337,7 @@ def test_figures_are_described(path):
     for source, metadata, outputs in cells(path, "code"):
         images = [out for out in outputs if "image/png" in out.get("data", {})]
         described = metadata.get("mystnb", {})
-        assert bool(images) == bool(described), source.splitlines()[0]
+        assert bool(images) == ("figure" in described), source.splitlines()[0]
         if images:
             assert len(images) == 1
             assert source.rstrip().endswith("plt.show()")
@@ -350,9 +351,24 @@ def test_figure_names_are_unique():
         metadata["mystnb"]["figure"]["name"]
         for path in CHAPTERS
         for _, metadata, _ in cells(path, "code")
-        if "mystnb" in metadata
+        if "figure" in metadata.get("mystnb", {})
     ]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=by_stem)
+def test_a_guess_is_written_before_its_answer_opens(path):
+    waiting, scored = False, 0
+    for source, metadata, _ in cells(path, "code"):
+        if source.startswith("my_guess = ...  # "):
+            assert not waiting, source
+            waiting = True
+        elif "checks.score(" in source:
+            assert waiting, source
+            assert "hide-output" in metadata["tags"]
+            assert metadata["mystnb"]["code_prompt_show"] == "Open the answer"
+            waiting, scored = False, scored + 1
+    assert scored and not waiting
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=by_stem)

@@ -5,15 +5,17 @@
 DIR holds CIFAR-10, as `python -m vitlib.downloads cifar10 DIR` fetches it; the clothes
 ship. Both models that ship, and models with random weights beside them; three seeds,
 each with test images and random weights of its own. Writes 13_heads.csv beside this
-file, in about two minutes of one core. `kept` is the share of answers that stay when a
-head attends to all tokens equally, whatever they hold; head "all" stands for all heads
-of a block at once.
+file, in about three minutes of one core. `kept` is the share of answers that stay when
+a head attends to all tokens equally, whatever they hold; head "all" stands for all
+heads of a block at once. `kept_without` is the share that stays when the block's
+attention adds nothing at all.
 """
 
 import argparse
 import csv
 import itertools
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -52,8 +54,22 @@ def kept_without_choice(model: ViT, images: Tensor, block: int, heads: slice) ->
         q[:, :, heads] = 0  # all scores equal, so all weights are
         return torch.stack([q, k, v], dim=2).flatten(2)
 
+    return kept(model, images, model.blocks[block].attn.qkv, flatten)
+
+
+def kept_without_attention(model: ViT, images: Tensor, block: int) -> float:
+    """Let a block's attention add nothing; how many answers stay?"""
+
+    def silence(layer: nn.Linear, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        return torch.zeros_like(output)
+
+    return kept(model, images, model.blocks[block].attn.proj, silence)
+
+
+def kept(model: ViT, images: Tensor, layer: nn.Linear, change: Callable) -> float:
+    """Replace what a layer returns; return the share of answers that stay."""
     whole = answers(model, images)
-    hook = model.blocks[block].attn.qkv.register_forward_hook(flatten)
+    hook = layer.register_forward_hook(change)
     try:
         now = answers(model, images)
     finally:
@@ -81,8 +97,9 @@ def main() -> None:
     }
     with Path(__file__).with_suffix(".csv").open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        columns = ["model", "weights", "block", "head", "seed", "distance", "kept"]
-        table.writerow([*columns, "machine"])
+        columns = ["model", "weights", "block", "head", "seed"]
+        columns += ["distance", "kept", "kept_without", "machine"]
+        table.writerow(columns)
         for name, seed in itertools.product(MODELS, range(SEEDS)):
             images = draw(data[name], seed)
             trained = load_pretrained(name)
@@ -91,17 +108,18 @@ def main() -> None:
             for weights, model in models.items():
                 far = distances(model, images)  # (depth, h)
                 for block, head in itertools.product(*map(range, far.shape)):
-                    kept = ""
+                    even = ""
                     if weights == "trained":
                         chosen = slice(head, head + 1)
-                        kept = kept_without_choice(model, images, block, chosen)
-                        kept = f"{kept:.4f}"
+                        even = kept_without_choice(model, images, block, chosen)
+                        even = f"{even:.4f}"
                     row = [name, weights, block + 1, head + 1, seed]
-                    table.writerow([*row, f"{far[block, head]:.4f}", kept, machine])
+                    table.writerow([*row, f"{far[block, head]:.4f}", even, "", machine])
             for block in range(trained.config.depth):
-                kept = kept_without_choice(trained, images, block, slice(None))
+                even = kept_without_choice(trained, images, block, slice(None))
+                without = kept_without_attention(trained, images, block)
                 row = [name, "trained", block + 1, "all", seed, ""]
-                table.writerow([*row, f"{kept:.4f}", machine])
+                table.writerow([*row, f"{even:.4f}", f"{without:.4f}", machine])
             file.flush()
 
 

@@ -997,3 +997,11 @@ def relative_to_the_result(q, k, v):
 @wrong(key_effects, "shape")
 def mean_over_the_heads(q, k, v):
     return each_key_shut_in_turn(q, k, v).mean(dim=1)
+
+
+@wrong(key_effects, "distance alone")
+def mask_turned_round(q, k, v):
+    keys = range(k.shape[2])
+    result = _open(q, k, v)
+    gaps = [_open(q, k, v, [o for o in keys if o != j]) - result for j in keys]
+    return torch.stack(gaps, dim=3).norm(dim=-1)

@@ -487,6 +487,22 @@ def last_loss_alone(network, batches, lr):
     return plain_loop(network, batches, lr)[-1]
 
 
+@wrong(fit, "steps")
+def with_a_schedule(network, batches, lr):
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
+    losses = []
+    for images, labels in batches:
+        loss = F.cross_entropy(network(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+    return torch.stack(losses)
+
+
 # accuracy
 
 

@@ -208,6 +208,27 @@ def names_alone(state):
     return list(split_at_the_dots(state))
 
 
+@wrong(rename, "counted from 1")
+def replaced_word_by_word(state):
+    words = {
+        "module.": "",
+        "stem": "patch_embed.proj",
+        "layers": "blocks",
+        "pre": "norm1",
+        "post": "norm2",
+        "qkv": "attn.qkv",
+        "out": "attn.proj",
+        "submodule.up": "mlp.fc1",
+        "submodule.down": "mlp.fc2",
+    }
+    renamed = {}
+    for name, value in state.items():
+        for theirs, ours in words.items():
+            name = name.replace(theirs, ours)
+        renamed[name] = value
+    return renamed
+
+
 # fold_pixels
 
 

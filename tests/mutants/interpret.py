@@ -228,6 +228,16 @@ def class_row_alone(attention, head_weights):
     return one_block_after_the_other(attention, head_weights)[:, 0, 1:]
 
 
+@wrong(weighted_rollout, "a block that does nothing")
+def residual_of_the_product(attention, head_weights):
+    eye = torch.eye(attention.shape[-1], dtype=attention.dtype)
+    result = eye
+    for block, weights in zip(attention, head_weights, strict=True):
+        table = (block * (weights / weights.sum())[:, None, None]).sum(dim=1)
+        result = (table @ result + eye) / 2
+    return result
+
+
 # rank_agreement
 
 

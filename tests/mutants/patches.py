@@ -784,6 +784,16 @@ def windows_of_other_sizes(images, p, stride):
     )
 
 
+@wrong(overlapping_patches, "other windows")
+def counters_for_pixels(images, p, stride):
+    rows, cols = ((side - p) // stride + 1 for side in images.shape[2:])
+    windows = []
+    for i in range(rows):
+        for j in range(cols):
+            windows.append(images[:, :, i : i + p, j : j + p].flatten(1))
+    return torch.stack(windows, dim=1)
+
+
 # is_patch_embedding
 
 
@@ -1005,3 +1015,10 @@ def directions_of_the_wrong_side(patches, new_patches, k):
     directions = torch.linalg.svd(patches - patches.mean(0)).U[:, :k]
     new = new_patches - patches.mean(dim=0)
     return (new @ directions).square().sum() / new.square().sum()
+
+
+@wrong(kept_share, "columns for rows")
+def first_columns_of_vh(patches, new_patches, k):
+    _, _, vh = torch.linalg.svd(patches - patches.mean(0), full_matrices=False)
+    new = new_patches - patches.mean(0)
+    return ((new @ vh[:, :k]) ** 2).sum() / (new**2).sum()

@@ -1030,3 +1030,18 @@ def rows_of_the_grid_only(model, images, patch_size, seeds):
         ).flatten(2, 3)
 
     return _noisy(moves)(model, images, patch_size, seeds)
+
+
+@wrong(shuffle_share, "crash")
+def sides_swapped_in_the_merge(model, images, p, seeds):
+    def moves(images, p):
+        patches = vitlib.split_patches(images, p)
+        mixed = torch.stack([one[torch.randperm(len(one))] for one in patches])
+        return vitlib.merge_patches(mixed, p, tuple(images.shape[2:])[::-1])
+
+    return _noisy(moves)(model, images, p, seeds)
+
+
+@wrong(shuffle_share, "other axis")
+def largest_over_the_batch(model, images, p, seeds):
+    return sorted_dice(lambda images: model(images).mT, images, p, seeds)

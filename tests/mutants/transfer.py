@@ -390,6 +390,29 @@ def children_in_a_row(model, images):
         return body(images)
 
 
+@wrong(features, "class token whatever pool says")
+def by_its_parts(model, images):
+    body = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        x = body.patch_embed(images)
+        x = torch.cat([body.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = x + body.pos_embed
+        for block in body.blocks:
+            x = block(x)
+        return body.norm(x)[:, 0]
+
+
+@wrong(features, "norm before the mean")
+def norm_then_mean(model, images):
+    body = copy.deepcopy(model).eval()
+    kept = []
+    body.blocks[-1].register_forward_hook(lambda block, x, out: kept.append(out))
+    with torch.no_grad():
+        body(images)
+        tokens = body.norm(kept[0])
+    return tokens[:, 0] if body.config.pool == "cls" else tokens[:, 1:].mean(dim=1)
+
+
 # forgotten
 
 

@@ -763,6 +763,18 @@ class Head_of_class_token_and_register(Registers_last):
         return self.head(self.norm(x[:, 0] + x[:, -1]))
 
 
+@wrong(RegisterViT, "registers for one block")
+class Registers_cut_inside_the_loop(From_the_library):
+    def forward(self, images):
+        x = vitlib.prepend_cls_token(self.patch_embed(images), self.cls_token)
+        x = x + self.pos_embed
+        count = x.shape[1]
+        x = torch.cat([x, self.registers.expand(len(x), -1, -1)], dim=1)
+        for block in self.blocks:
+            x = block(x)[:, :count]
+        return self.head(self.norm(x[:, 0]))
+
+
 # uses_every_parameter
 
 

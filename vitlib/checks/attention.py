@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import vitlib.attention as library
-from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.building import Build, ClassJudge, altered, drawn, drawn_weights
 from vitlib.checks.comparing import close
 from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
@@ -526,11 +526,7 @@ class _SelfAttention(nn.Module):
 
 
 def _attends(function):
-    class SelfAttention(_SelfAttention):
-        def attend(self, q, k, v, mask):
-            return function(q, k, v, mask)
-
-    return SelfAttention
+    return altered(_SelfAttention, attend=lambda self, *given: function(*given))
 
 
 def around_attention(layer: type[nn.Module]) -> tuple[Mistake, ...]:
@@ -549,21 +545,13 @@ def around_attention(layer: type[nn.Module]) -> tuple[Mistake, ...]:
             parts = layer.cut(self, qkv)
             return tuple(parts[place] for place in places)
 
-        return type(layer.__name__, (layer,), {"cut": cut})
+        return altered(layer, cut=cut)
 
-    class Woven(layer):
-        """Take every third number for the queries."""
+    def woven(self, qkv):
+        return qkv.unflatten(-1, (-1, 3)).unbind(-1)
 
-        def cut(self, qkv):
-            return qkv.unflatten(-1, (-1, 3)).unbind(-1)
-
-    class Unprojected(layer):
-        def project(self, x):
-            return x
-
-    class Residual(layer):
-        def forward(self, tokens, mask=None):
-            return tokens + super().forward(tokens, mask)
+    def residual(self, tokens, mask=None):
+        return tokens + layer.forward(self, tokens, mask)
 
     return (
         *(
@@ -579,18 +567,18 @@ def around_attention(layer: type[nn.Module]) -> tuple[Mistake, ...]:
             "q, k and v woven",
             "queries, keys and values take turns in what qkv returns, if one believes "
             "your cut: they stand one after the other",
-            Woven,
+            altered(layer, cut=woven),
         ),
         Mistake(
             "no projection",
             "the last linear map, proj, is not used",
-            Unprojected,
+            altered(layer, project=lambda self, x: x),
         ),
         Mistake(
             "residual inside",
             "the tokens are added to the result: that is the block's part, the layer "
             "returns what attention gathers",
-            Residual,
+            altered(layer, forward=residual),
         ),
     )
 
@@ -1168,8 +1156,8 @@ key_effects = Judge(
         ),
         Mistake(
             "distance alone",
-            "this is how far each value lies from the result: a key that nobody hears "
-            "can lie far away",
+            "this is how far each value lies from the result, as if only that key were "
+            "open. True means may attend; and a key that nobody hears can lie far away",
             _moved(lambda w, result, v, without: (result - v).norm(dim=-1)),
         ),
         Mistake(

@@ -99,6 +99,20 @@ def drawn_weights(module: Callable[[], nn.Module], seed: int = 0) -> dict[str, T
     return weights
 
 
+def altered(module: type[nn.Module], **steps: Callable) -> type[nn.Module]:
+    """Return a class with other methods, as somebody with a mistake would write it.
+
+    Args:
+        module: The right one.
+        steps: The methods that are other, by name.
+    Returns:
+        A subclass.
+    Reference:
+        The book's page on the checkers.
+    """
+    return type(module.__name__, (module,), steps)
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class ClassJudge(Judge):
     """How to check one class.
@@ -130,8 +144,8 @@ class ClassJudge(Judge):
             name = type(answer).__name__
             return Finding(
                 "no class",
-                f"this is a {name} that was built already: give the class, without "
-                "brackets behind it",
+                f"this {name} was built already: give the class, without brackets "
+                "behind it",
             )
         if not isinstance(answer, type) or not issubclass(answer, nn.Module):
             return Finding("no class", "give a class that is derived from nn.Module")
@@ -148,13 +162,15 @@ class ClassJudge(Judge):
         run, leaves = super().leaves(lambda _, *inputs: module(*inputs), given)
         return run, leaves | dict(module.named_parameters())
 
-    def varied(self, given: tuple) -> Iterator[tuple[str, tuple]]:
-        """Yield arguments in which one or a parameter has other numbers."""
+    def varied(
+        self, given: tuple, change: Callable[[Tensor], Tensor]
+    ) -> Iterator[tuple[str, tuple]]:
+        """Yield arguments in which one or a parameter is changed."""
         build, *inputs = given
         for name, value in build.weights.items():
-            weights = build.weights | {name: value + torch.randn_like(value)}
+            weights = build.weights | {name: change(value)}
             yield name, (dataclasses.replace(build, weights=weights), *inputs)
-        yield from super().varied(given)
+        yield from super().varied(given, change)
 
     def _built(self, answer: Callable, build: Build) -> nn.Module:
         module = answer(**self._filled(answer, build))
@@ -200,7 +216,9 @@ class ClassJudge(Judge):
                 rest = len(names) - SHOWN_NAMES
                 tail = f" and {rest} more" if rest > 0 else ""
                 text += f"; {words}: {', '.join(names[:SHOWN_NAMES])}{tail}"
-        return text + self._hint(missing + more)
+        # Where nearly everything is missing, no single hint helps.
+        few = len(missing) <= SHOWN_NAMES
+        return text + (self._hint(missing + more) if few else "")
 
     def _shapes(self, name: str, own: Tensor, value: Tensor) -> str:
         return (

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+import vitlib.checks.patches as patches
+from vitlib.checks.building import Build, ClassJudge, altered, drawn, drawn_weights
+from vitlib.checks.comparing import differing
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import each_image_alone, narrowed, silent
 from vitlib.checks.vit import around_blocks
@@ -44,31 +46,14 @@ class _Embed(nn.Module):
         return tokens + self.pos_embed
 
 
-def _embed(**steps):
-    """Return the embedding with other steps."""
-    return type("Embed", (_Embed,), steps)
+def _joins(function):
+    """Return the embedding with another way to add positions."""
+    return altered(_Embed, join=function)
 
 
-def _regrouped(self, images):
-    return images.reshape(len(images), -1, self.proj.in_features)
-
-
-def _channel_last(self, images):
-    patches = split_patches(images, self.patch_size)
-    return patches.unflatten(2, (images.shape[1], -1)).mT.flatten(2)
-
-
-def _columns_first(self, images):
-    p = self.patch_size
-    patches = split_patches(images, p)
-    grid = patches.unflatten(1, (images.shape[2] // p, images.shape[3] // p))
-    return grid.transpose(1, 2).flatten(1, 2)
-
-
-def _turned_inside(self, images):
-    p = self.patch_size
-    patches = split_patches(images, p).unflatten(2, (-1, p, p))
-    return patches.mT.flatten(2)
+def _cuts(function):
+    """Return the embedding with another way to cut images."""
+    return altered(_Embed, cut=lambda self, images: function(images, self.patch_size))
 
 
 _NO_TABLE = narrowed(
@@ -112,43 +97,25 @@ Embed = ClassJudge(
         Case("high images", _embed_case(3, 9, 6, 3, 2, 12)),
     ),
     mistakes=(
-        Mistake(
-            "reshape alone",
-            "the pixels were regrouped as they lie in memory: a patch is a square, and "
-            "its lines do not follow each other there (chapter 01)",
-            _embed(cut=_regrouped),
-        ),
-        Mistake(
-            "channel last",
-            "within a patch the colours of a pixel lie side by side: here all pixels "
-            "of one channel come first",
-            _embed(cut=_channel_last),
-        ),
-        Mistake(
-            "columns first",
-            "the patches are numbered downwards: number them like the words of a page",
-            _embed(cut=_columns_first),
-        ),
-        Mistake(
-            "transposed patches",
-            "rows and columns are swapped inside every patch",
-            _embed(cut=_turned_inside),
+        *(
+            Mistake(m.name, m.tell, _cuts(m.twin))
+            for m in patches.split_patches.mistakes
         ),
         Mistake(
             "no positions",
             "the positions are not added: ring left of cross and cross left of ring "
             "are then the same set of tokens",
-            _embed(join=lambda self, tokens: tokens),
+            _joins(lambda self, tokens: tokens),
         ),
         Mistake(
             "one vector for all tokens",
             "every token gets the same row of the table, so no place differs",
-            _embed(join=lambda self, tokens: tokens + self.pos_embed[:, :1]),
+            _joins(lambda self, tokens: tokens + self.pos_embed[:, :1]),
         ),
         Mistake(
             "multiplied",
             "tokens and positions are multiplied: they are added",
-            _embed(join=lambda self, tokens: tokens * self.pos_embed),
+            _joins(lambda self, tokens: tokens * self.pos_embed),
         ),
     ),
     questions=(each_image_alone(1),),
@@ -199,10 +166,7 @@ class _ViT(nn.Module):
         return self.head(self.norm(self.choose(tokens)))
 
 
-def _vit(**steps):
-    """Return the model with other steps."""
-    return type("ViT", (_ViT,), steps)
-
+_vit = functools.partial(altered, _ViT)
 
 _READ = narrowed(
     silent("attn.proj.weight", "attn.proj.bias", "mlp.fc2.weight", "mlp.fc2.bias"),
@@ -362,8 +326,8 @@ def _fit_late(network, batches, lr):
 
 def _about_losses(probe: Probe) -> Finding | None:
     """Ask which is the first loss that is wrong."""
-    off = ((probe.got - probe.expected).abs() > 1e-4).nonzero().flatten().tolist()
-    if off == [] or off[0] == 0:
+    off = differing(probe.got, probe.expected).nonzero().flatten().tolist()
+    if off[0] == 0:
         return Finding(
             "first loss",
             "the first loss is wrong already, before any step: look at what the "
@@ -371,8 +335,8 @@ def _about_losses(probe: Probe) -> Finding | None:
         )
     return Finding(
         "steps",
-        f"the first {off[0]} losses are right, the next is not: look at what a step "
-        "does, and at what is left over from the one before",
+        f"the losses are right up to step {off[0] - 1}, and then they are not: look at "
+        "what a step does, and at what is left over from the one before",
     )
 
 

@@ -13,7 +13,7 @@ from vitlib.checks.building import drawn
 from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Mistake, Probe
 from vitlib.checks.reading import Given, ReadJudge, numbered, paired
-from vitlib.checks.wording import Finding, Unfit
+from vitlib.checks.wording import Finding, Unfit, called
 
 # Other names
 
@@ -88,7 +88,7 @@ def _read_names(value: object, state: dict) -> Tensor:
         raise Unfit(
             Finding(
                 "type",
-                f"it returned a {type(value).__name__}: return a dictionary of our "
+                f"it returned {called(value)}: return a dictionary of our "
                 "names and the stranger's tensors",
             )
         )
@@ -96,6 +96,11 @@ def _read_names(value: object, state: dict) -> Tensor:
     if value.keys() != wanted.keys():
         raise Unfit(_misnamed(value, state))
     return torch.cat([value[name].flatten() for name in wanted])
+
+
+def _counted_down(name: str) -> str:
+    """Return a name with the number of the block before."""
+    return re.sub(r"(?<=blocks\.)\d+", lambda found: f"{int(found[0]) - 1}", name)
 
 
 def _misnamed(value: dict, state: dict) -> Finding:
@@ -123,6 +128,8 @@ def _misnamed(value: dict, state: dict) -> Finding:
                 f"{theirs!r} became {key!r}: with ten layers or more a number has two "
                 "digits, and layers.1 is also how layers.10 begins",
             )
+        if _counted_down(key) == _our_name(theirs):
+            return Finding("counted from 1", _MISNAMED[1][1])
         return Finding("name", f"{theirs!r} became {key!r}, which our model has not")
     lost = [theirs for theirs, keys in became.items() if not keys]
     return Finding(

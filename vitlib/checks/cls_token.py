@@ -364,8 +364,8 @@ def _which_are_averaged(probe: Probe) -> Finding | None:
         share.append(round((result - probe.got).mean().item(), 3))
     return Finding(
         "other shares",
-        f"with {num_prefix} rows in front of the patches the {len(share)} tokens have "
-        f"the shares {share}: which of them are patches?",
+        f"with num_prefix = {num_prefix} the {len(share)} tokens have the shares "
+        f"{share}: which of them are patches?",
     )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import vitlib.encoder as library
 from vitlib.checks.attention import open_mask
-from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.building import Build, ClassJudge, altered, drawn, drawn_weights
 from vitlib.checks.comparing import close
 from vitlib.checks.deciding import decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
@@ -308,7 +308,7 @@ def _forward(function):
     def forward(self, x, mask=None):
         return function(self, x, mask)
 
-    return type("EncoderBlock", (_Block,), {"forward": forward})
+    return altered(_Block, forward=forward)
 
 
 def _in_two(first, second):
@@ -322,10 +322,6 @@ def _attended(self, x, mask):
 
 def _worked(self, x):
     return x + self.mlp(self.norm2(x))
-
-
-class _OtherEps(_Block):
-    eps = 1e-5
 
 
 class _Tanh(_Block):
@@ -505,7 +501,7 @@ EncoderBlock = ClassJudge(
             "other eps",
             "right for loud tokens, wrong for quiet ones: eps of the norms is 1e-5, "
             "PyTorch's, and not 1e-6, ViT's",
-            _OtherEps,
+            altered(_Block, eps=1e-5),
         ),
         Mistake(
             "the approximation",
@@ -548,7 +544,7 @@ def _scaled(first, second):
     def forward(self, x):
         return second(self, first(self, x))
 
-    return type("LayerScaleBlock", (_LayerScale,), {"forward": forward})
+    return altered(_LayerScale, forward=forward)
 
 
 def _first(self, x):

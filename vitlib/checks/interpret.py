@@ -172,6 +172,17 @@ def _about_rollout(probe: Probe) -> Finding | None:
             "one block in which every token looks at its neighbour alone: half of a "
             f"token is what it held before, and yours keeps {kept[0, 0]:.4g}",
         )
+    table = attention[:1]
+    one = probe.run(table, head_weights[:1])
+    then = torch.cat([table, still[:1]])
+    two = probe.run(then, head_weights[:1].expand(2, -1).contiguous())
+    if one is not None and two is not None and not close(one, two):
+        return Finding(
+            "a block that does nothing",
+            "behind a first block stands one in which each token looks at itself "
+            "alone: it moves nothing, and yours changes the rollout. What is half of "
+            "what, in one block and in the next?",
+        )
     same = probe.run(attention, torch.ones_like(head_weights))
     even = library.attention_rollout(attention)
     if same is not None and close(same, even):

@@ -207,12 +207,13 @@ class Judge:
         leaves = {name: value for name, value in named if _is_leaf(value)}
         return lambda: answer(*given), leaves
 
-    def varied(self, given: tuple) -> Iterator[tuple[str, tuple]]:
-        """Yield arguments in which one has other numbers, and that one's name."""
+    def varied(
+        self, given: tuple, change: Callable[[Tensor], Tensor]
+    ) -> Iterator[tuple[str, tuple]]:
+        """Yield arguments in which one is changed, and that one's name."""
         for place, value in enumerate(given):
             if _is_leaf(value):
-                other = value + torch.randn_like(value)
-                changed = (*given[:place], other, *given[place + 1 :])
+                changed = (*given[:place], change(value), *given[place + 1 :])
                 yield self.arguments[place], changed
 
     def difference(self, got: Tensor, expected: Tensor) -> Iterator[str]:
@@ -306,12 +307,13 @@ class Judge:
             or telling_numbers(got, expected, self.axes)
             or self._ignored(answer, compared[-1])
             or self._asked(answer, compared[::-1], self.narrowing)
+            or self._one_argument(answer, compared[-1])
             or _values(got, expected)
         )
 
     def _ignored(self, answer: Callable, trial: _Trial) -> Finding | None:
         """Put other numbers into one argument after the other."""
-        for name, given in self.varied(trial.case.given):
+        for name, given in self.varied(trial.case.given, _shaken):
             got = self._attempt(answer, given).value
             if not isinstance(got, Tensor) or not close(got, trial.got):
                 continue
@@ -319,6 +321,21 @@ class Judge:
                 return Finding(
                     "ignored",
                     f"{name} has no effect: other numbers in it change nothing",
+                )
+        return None
+
+    def _one_argument(self, answer: Callable, trial: _Trial) -> Finding | None:
+        """Put zeros into one argument after the other."""
+        for name, given in self.varied(trial.case.given, torch.zeros_like):
+            got, expected = (
+                self._attempt(answer, given).value,
+                self.call(self.oracle, *given),
+            )
+            if expected.any() and isinstance(got, Tensor) and close(got, expected):
+                return Finding(
+                    "one argument",
+                    f"right where {name} is 0, wrong elsewhere: look at where {name} "
+                    "enters, and at what it meets",
                 )
         return None
 
@@ -574,6 +591,10 @@ def _gradients(function: Callable, leaves: dict[str, Tensor]) -> dict:
     weights = torch.linspace(-1, 1, result.numel(), dtype=result.dtype)
     (result * weights.reshape(result.shape)).sum().backward()
     return {name: leaf.grad for name, leaf in leaves.items()}
+
+
+def _shaken(value: Tensor) -> Tensor:
+    return value + torch.randn_like(value)
 
 
 def _is_leaf(value: object) -> bool:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import vitlib.mlp as library
-from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.building import Build, ClassJudge, altered, drawn, drawn_weights
 from vitlib.checks.comparing import close
 from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
@@ -213,7 +213,7 @@ class _MLP(nn.Module):
 
 def _forward(function):
     """Return the layer with another forward."""
-    return type("MLP", (_MLP,), {"forward": function})
+    return altered(_MLP, forward=function)
 
 
 def _bent_by(act):
@@ -529,7 +529,7 @@ def _mixes(function):
     def mix(self, both):
         return function(*both.chunk(2, dim=-1))
 
-    return type("GatedMLP", (_GatedMLP,), {"mix": mix})
+    return altered(_GatedMLP, mix=mix)
 
 
 def _each_half(probe: Probe) -> Finding | None:
@@ -629,11 +629,7 @@ GatedMLP = ClassJudge(
             "halves woven",
             "gate and value take turns, if one believes your cut: the first hidden_dim "
             "numbers are the gate",
-            type(
-                "GatedMLP",
-                (_GatedMLP,),
-                {"mix": lambda self, x: F.silu(x[..., ::2]) * x[..., 1::2]},
-            ),
+            altered(_GatedMLP, mix=lambda self, x: F.silu(x[..., ::2]) * x[..., 1::2]),
         ),
     ),
     questions=(

@@ -1,5 +1,7 @@
 """Checks of what chapter 05 builds: several heads side by side."""
 
+import functools
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -7,7 +9,15 @@ from torch import Tensor, nn
 import vitlib.checks.attention as attention
 import vitlib.multi_head as library
 from vitlib.attention import attend
-from vitlib.checks.building import Build, ClassJudge, counted, drawn, drawn_weights
+from vitlib.checks.building import (
+    Build,
+    ClassJudge,
+    altered,
+    counted,
+    drawn,
+    drawn_weights,
+)
+from vitlib.checks.comparing import close
 from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import (
@@ -203,64 +213,39 @@ class _MultiHead(nn.Module):
         return self.proj(x)
 
 
-def _with(**steps):
-    """Return the layer with other steps, each a function of the layer and the rest."""
-    return type("MultiHeadAttention", (_MultiHead,), steps)
+_with = functools.partial(altered, _MultiHead)
 
 
 def _attends(function):
     return _with(attend=lambda self, *given: function(*given))
 
 
-class _OneHead(_MultiHead):
-    """Take the number of heads for granted."""
-
-    def split(self, x):
-        return library.split_heads(x, 1)
+def _split_torn(self, x):
+    return _torn(x, self.num_heads)
 
 
-class _Torn(_MultiHead):
-    def split(self, x):
-        return _torn(x, self.num_heads)
+def _merge_torn(self, heads):
+    return heads.reshape(len(heads), heads.shape[2], -1)
 
 
-class _TornMerge(_MultiHead):
-    def merge(self, heads):
-        return heads.reshape(len(heads), heads.shape[2], -1)
-
-
-class _TornBothWays(_Torn, _TornMerge):
-    pass
-
-
-class _HeadByHead(_MultiHead):
+def _cut_by_heads(self, qkv):
     """Read the rows of qkv as (h three d): q, k and v of head 0, then of head 1."""
-
-    def cut(self, qkv):
-        parts = rearrange(qkv, "b n (h three d) -> three b n (h d)", three=3, h=self.h)
-        return parts.unbind()
-
-    @property
-    def h(self):
-        return self.num_heads
+    pattern = "b n (h three d) -> three b n (h d)"
+    return rearrange(qkv, pattern, three=3, h=self.num_heads).unbind()
 
 
-class _WovenHeads(_MultiHead):
-    def split(self, x):
-        return rearrange(x, "b n (d h) -> b h n d", h=self.num_heads)
+def _split_woven(self, x):
+    return rearrange(x, "b n (d h) -> b h n d", h=self.num_heads)
 
 
-class _WovenMerge(_MultiHead):
-    def merge(self, heads):
-        return rearrange(heads, "b h n d -> b n (d h)")
+def _merge_woven(self, heads):
+    return rearrange(heads, "b h n d -> b n (d h)")
 
 
-class _OverTokensOfHeads(_MultiHead):
+def _attend_to_heads(self, q, k, v, mask):
     """Attend among the heads of a token, not among the tokens of a head."""
-
-    def attend(self, q, k, v, mask):
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        return attend(q, k, v).transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return attend(q, k, v).transpose(1, 2)
 
 
 def _scaled_by_embed_dim(self, q, k, v, mask):
@@ -313,7 +298,7 @@ MultiHeadAttention = ClassJudge(
         Mistake(
             "one head only",
             "right with one head, wrong with more: num_heads changes nothing",
-            _OneHead,
+            _with(split=lambda self, x: library.split_heads(x, 1)),
         ),
         Mistake(
             "divided by √e",
@@ -337,44 +322,44 @@ MultiHeadAttention = ClassJudge(
             "heads torn",
             "right with one head, wrong with more: the heads hold pieces of other "
             "tokens. Check your cut with checks.multi_head.split_heads",
-            _Torn,
+            _with(split=_split_torn),
         ),
         Mistake(
             "heads torn",
             "right with one head, wrong with more: the tokens are put together from "
             "pieces of others. Check your way back with checks.multi_head.merge_heads",
-            _TornMerge,
+            _with(merge=_merge_torn),
         ),
         Mistake(
             "heads torn",
             "right with one head, wrong with more: the heads hold pieces of other "
             "tokens, on the way there and back. A round trip does not show it",
-            _TornBothWays,
+            _with(split=_split_torn, merge=_merge_torn),
         ),
         Mistake(
             "heads woven",
             "right with one head, wrong with more: each head takes every h-th number "
             "of a token. Its numbers should lie side by side",
-            _WovenHeads,
+            _with(split=_split_woven),
         ),
         Mistake(
             "heads woven",
             "right with one head, wrong with more: on the way back the numbers of the "
             "heads take turns. They should lie end to end",
-            _WovenMerge,
+            _with(merge=_merge_woven),
         ),
         Mistake(
             "heads attend to heads",
             "the heads of one token attend to each other: it should be the tokens of "
             "one head. Look at the order of axes when the scores are made",
-            _OverTokensOfHeads,
+            _with(attend=_attend_to_heads),
         ),
         Mistake(
             "qkv head by head",
             "right with one head, wrong with more: the rows of qkv are read as q, k "
             "and v of head 0, then of head 1. The fused weight holds all queries, then "
             "all keys, then all values",
-            _HeadByHead,
+            _with(cut=_cut_by_heads),
         ),
         *attention.around_attention(_MultiHead),
     ),
@@ -418,6 +403,14 @@ def _whose_values(probe: Probe) -> Finding | None:
     """Ask which query heads read the values of a key head."""
     q, k, v = probe.given
     h, g = q.shape[1], k.shape[1]
+    groups = probe.got.unflatten(1, (g, -1))
+    if h > g and close(groups, groups[:, :, :1].expand_as(groups)):
+        return Finding(
+            "one result for a group",
+            "all query heads of a group get the same result, though their queries "
+            "differ: they share keys and values, not weights. Which letter is summed "
+            "away?",
+        )
     if g == 1:
         return None
     for group in range(g):

@@ -6,7 +6,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import vitlib.patches as library
-from vitlib.checks.building import Build, ClassJudge, counted, drawn, drawn_weights
+from vitlib.checks.building import (
+    Build,
+    ClassJudge,
+    altered,
+    counted,
+    drawn,
+    drawn_weights,
+)
 from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.questions import (
@@ -422,47 +429,15 @@ class _Embed(nn.Module):
         return self.embed(self.cut(images))
 
 
-class _ReshapedEmbed(_Embed):
-    def cut(self, images):
-        return _only_reshaped(images, self.patch_size)
+def _grid_torn(self, images):
+    """Reshape where a transpose is needed."""
+    grid = self.proj(images)  # (b, e, rows, cols)
+    return grid.reshape(len(grid), -1, grid.shape[1])
 
 
-class _ChannelLastEmbed(_Embed):
-    def cut(self, images):
-        return _cut("b (rows cols) (p1 p2 c)")(images, self.patch_size)
-
-
-class _ColumnsEmbed(_Embed):
-    def cut(self, images):
-        return _cut("b (cols rows) (c p1 p2)")(images, self.patch_size)
-
-
-class _TransposedEmbed(_Embed):
-    def cut(self, images):
-        return _cut("b (rows cols) (c p2 p1)")(images, self.patch_size)
-
-
-class _UnbiasedEmbed(_Embed):
-    def embed(self, patches):
-        return F.linear(patches, self.proj.weight.flatten(1))
-
-
-class _TurnedGrid(_Embed):
-    """Flatten, then reshape where a transpose is needed."""
-
-    def forward(self, images):
-        grid = self.proj(images)  # (b, e, rows, cols)
-        return grid.reshape(len(grid), -1, grid.shape[1])
-
-
-class _NoFlatten(_Embed):
-    def forward(self, images):
-        return self.proj(images)
-
-
-class _NotTurned(_Embed):
-    def forward(self, images):
-        return self.proj(images).flatten(2)
+def _cuts(function):
+    """Return the class with another way to cut images."""
+    return altered(_Embed, cut=lambda self, images: function(images, self.patch_size))
 
 
 def _embedding(height: int, width: int, p: int, c: int, e: int, b: int) -> tuple:
@@ -485,51 +460,31 @@ PatchEmbed = ClassJudge(
         Case("two wide 6x9 images", _embedding(6, 9, 3, 2, 5, 3)),
     ),
     mistakes=(
-        Mistake(
-            "reshape alone",
-            "the patches are no squares: the pixels were regrouped in the order in "
-            "which they lie in memory. Check your cut with checks.patches",
-            _ReshapedEmbed,
-        ),
-        Mistake(
-            "channel last",
-            "the pixels of a patch meet the wrong weights: the channel comes last when "
-            "the patch is made flat, and first in the kernel",
-            _ChannelLastEmbed,
-        ),
-        Mistake(
-            "columns first",
-            "the tokens are in another order: the grid is read column by column",
-            _ColumnsEmbed,
-        ),
-        Mistake(
-            "transposed patches",
-            "the pixels of a patch meet the wrong weights: rows and columns inside the "
-            "patch are swapped",
-            _TransposedEmbed,
-        ),
+        *(Mistake(m.name, m.tell, _cuts(m.twin)) for m in split_patches.mistakes),
         Mistake(
             "no bias",
             "all tokens are off by the same vector: the bias is not added",
-            _UnbiasedEmbed,
+            altered(
+                _Embed, embed=lambda self, x: F.linear(x, self.proj.weight.flatten(1))
+            ),
         ),
         Mistake(
             "reshape, no transpose",
             "the convolution gives (b, e, rows, cols), and a reshape straight to "
             "(b, n, e) cuts its numbers into tokens that hold one feature of many "
             "places. Which axes have to change places?",
-            _TurnedGrid,
+            altered(_Embed, forward=_grid_torn),
         ),
         Mistake(
             "still a grid",
             "the result is (b, e, rows, cols), a grid of vectors: a transformer takes "
             "a row of them",
-            _NoFlatten,
+            altered(_Embed, forward=lambda self, images: self.proj(images)),
         ),
         Mistake(
             "features before tokens",
             "the result is (b, e, n): tokens and their features have to change places",
-            _NotTurned,
+            altered(_Embed, forward=lambda self, x: self.proj(x).flatten(2)),
         ),
     ),
     questions=(each_image_alone(1),),
@@ -626,6 +581,30 @@ def _windowed(pattern: str):
     return answer
 
 
+def _which_windows(probe: Probe) -> Finding:
+    """Ask where in the image each window starts."""
+    images, p, stride = probe.given
+    wide = images.shape[3] - p + 1
+    every = _windows(images[:1], p, 1)[0]  # from each pixel
+
+    def start(window):
+        same = (every == window).all(dim=1).nonzero().flatten().tolist()
+        return divmod(same[0], wide) if same else None
+
+    for n, pair in enumerate(zip(probe.got[0], probe.expected[0], strict=True)):
+        got, expected = map(start, pair)
+        if got is None:
+            return _which_patches(probe)
+        if got != expected:
+            return Finding(
+                "other windows",
+                f"with a stride of {stride} window {n} starts at line {got[0]}, column "
+                f"{got[1]}: it should start at line {expected[0]}, column "
+                f"{expected[1]}",
+            )
+    return Finding("other images", "right in the first image, wrong in others")
+
+
 overlapping_patches = Judge(
     task="overlapping_patches",
     arguments=("images", "patch_size", "stride"),
@@ -684,7 +663,7 @@ overlapping_patches = Judge(
             ),
         ),
     ),
-    questions=(only_moved(0), _which_patches),
+    questions=(only_moved(0), _which_windows),
 )
 
 
@@ -836,6 +815,12 @@ def _first_numbers(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
     return _kept(new_patches, patches.mean(dim=0), torch.eye(len(patches[0]))[:k])
 
 
+def _columns_of_vh(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
+    mean = patches.mean(dim=0)
+    turned = torch.linalg.svd(patches - mean, full_matrices=False).Vh.T
+    return _kept(new_patches, mean, turned[:k])
+
+
 def _patch_by_patch(patches: Tensor, new_patches: Tensor, k: int) -> Tensor:
     mean = patches.mean(dim=0)
     directions = _directions(patches, mean, k)
@@ -970,6 +955,11 @@ kept_share = Judge(
             "the directions along which patches vary least are kept: in which order do "
             "they come?",
             _last_directions,
+        ),
+        Mistake(
+            "columns for rows",
+            "the columns of Vh are taken: its rows are the directions",
+            _columns_of_vh,
         ),
         Mistake(
             "first numbers",

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import vitlib.positions as library
-from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.building import Build, ClassJudge, altered, drawn, drawn_weights
 from vitlib.checks.comparing import close
 from vitlib.checks.deciding import Subject, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
@@ -616,12 +616,7 @@ class _Embed(nn.Module):
 
 def _embed_that(joins):
     """Return a class whose parts are joined by one of the functions above."""
-
-    class Embed(_Embed):
-        def join(self, tokens, cls_token, pos_embed):
-            return joins(tokens, cls_token, pos_embed)
-
-    return Embed
+    return altered(_Embed, join=lambda self, *given: joins(*given))
 
 
 _WHICH_PART = narrowed(
@@ -809,7 +804,7 @@ grid_table = Judge(
     axes="n e",
     oracle=_grid_of,
     cases=(
-        Case("a grid of 2x3", (drawn(2, 2), drawn(3, 2, seed=1))),
+        Case("a grid of 2x3", (drawn(2, 5), drawn(3, 5, seed=1))),
         Case("a square grid", (drawn(3, 3, seed=2), drawn(3, 3, seed=3))),
         Case("a grid of one column", (drawn(4, 3, seed=4), drawn(1, 3, seed=5))),
         Case("a grid of 5x4", (drawn(5, 6, seed=6), drawn(4, 6, seed=7))),
@@ -995,6 +990,16 @@ def _share_of(model: Subject, places: int) -> Subject:
     return dataclasses.replace(model, truth=truth)
 
 
+def _shuffled(what: str, model: Subject, images: Tensor, *seeds: int) -> Case:
+    def sized(given: Tensor) -> Tensor:
+        if given.shape[1:] != images.shape[1:]:
+            size, other = tuple(images.shape[1:]), tuple(given.shape[1:])
+            raise ValueError(f"the model takes images {size}, and {other} arrived")
+        return model(given)
+
+    return Case(what, (dataclasses.replace(model, code=sized), images, 3, [*seeds]))
+
+
 def _about_shuffles(probe: Probe) -> Finding | None:
     """Ask models of which it is known how many of their answers change."""
     model, images, patch_size, seeds = probe.given
@@ -1023,6 +1028,12 @@ def _about_shuffles(probe: Probe) -> Finding | None:
     if (many == many[0]).all():
         what = "as if nothing moved" if not worst else "the same with eight seeds"
         return Finding("no dice", f"{said}{what}. Is every order drawn, and used?")
+    if (200 * many - (200 * many).round()).abs().max() > 0.01:
+        return Finding(
+            "other axis",
+            f"{said}and for 200 images {many[0]:.4g}, which is no whole number of 200 "
+            "images. Along which axis do you look for the largest score?",
+        )
     bright = _eight(probe, _one_bright(50, rows, cols, 4))
     if bright is not None and set(bright.tolist()) <= {0.0, 1.0}:
         return Finding(
@@ -1068,16 +1079,17 @@ shuffle_share = Judge(
     oracle=None,
     cases=(
         *(
-            Case(model.what, (model, _noise(40, 2, 3, place), 3, [0, 1, 2]))
+            _shuffled(model.what, model, _noise(40, 2, 3, place), 0, 1, 2)
             for place, model in enumerate(_STAY)
         ),
-        Case(
-            _BRIGHTEST.what,
-            (_share_of(_BRIGHTEST, 6), _noise(200, 2, 3, 3), 3, [3, 1]),
+        _shuffled(
+            _BRIGHTEST.what, _share_of(_BRIGHTEST, 6), _noise(200, 2, 3, 3), 3, 1
         ),
-        Case(
+        _shuffled(
             "the same model and images whose first patch is bright",
-            (_share_of(_BRIGHTEST, 20), _one_bright(200, 5, 4, 4), 3, [1, 2, 3, 4]),
+            _share_of(_BRIGHTEST, 20),
+            _one_bright(200, 5, 4, 4),
+            *(1, 2, 3, 4),
         ),
     ),
     questions=(_about_shuffles,),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlib.checks.judging import Judge
-from vitlib.checks.wording import Finding, Unfit
+from vitlib.checks.wording import Finding, Unfit, called
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -98,9 +98,7 @@ def numbered(value: object, place: object = None) -> Tensor:
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unfit(
-            Finding("type", f"it returned a {type(value).__name__}: return one number")
-        )
+        raise Unfit(Finding("type", f"it returned {called(value)}: return one number"))
     return torch.tensor(float(value), dtype=None if place is None else place.dtype)
 
 
@@ -122,7 +120,7 @@ def paired(value: object, words: tuple[str, str]) -> tuple[Tensor, Tensor]:
         raise Unfit(
             Finding(
                 "type",
-                f"it returned a {type(value).__name__}: return two tensors, "
+                f"it returned {called(value)}: return two tensors, "
                 f"{words[0]} and {words[1]}",
             )
         )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitlib.checks.building import drawn
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
 from vitlib.checks.reading import Given, ReadJudge, numbered
-from vitlib.checks.wording import Finding, Unfit, listed
+from vitlib.checks.wording import Finding, Unfit, called, listed
 from vitlib.vit import ViT, ViTConfig
 
 # A rate with a plateau
@@ -85,7 +85,7 @@ trapezoid = _EveryStep(
         _rates("a rise and a fall", 8, 0.5, 2, 4),
         _rates("no warm-up", 6, 0.25, 0, 3),
         _rates("no cool-down", 5, 2.5, 3, 0),
-        _rates("neither", 3, 0.5, 0, 0),
+        _rates("neither warm-up nor cool-down", 3, 0.5, 0, 0),
         _rates("a rise that meets the fall", 7, 0.125, 5, 6),
     ),
     mistakes=(
@@ -213,7 +213,7 @@ def _read_names(value: object, model: nn.Module) -> Tensor:
         raise Unfit(
             Finding(
                 "type",
-                f"it returned a {type(value).__name__}: return the names, as "
+                f"it returned {called(value)}: return the names, as "
                 "named_parameters() tells them, in a list or a set",
             )
         )
@@ -444,7 +444,17 @@ def _what_was_learned(probe: Probe) -> Finding | None:
     if torch.allclose(got, -expected, rtol=0.3, atol=1e-2):
         return Finding("uphill", "the weights move uphill: which way is down?")
     if len(batches.made()) > 1:
-        return None
+        first = Given("the first batch", lambda: batches.made()[:1])
+        given = build, first, probe.given[2]
+        alone, wanted = probe.run(*given), probe.right(*given)
+        if alone is None or not torch.allclose(alone, wanted, atol=1e-5):
+            return None
+        return Finding(
+            "carried over",
+            "right after one batch, wrong after the next: a step must know of the "
+            "steps before by the weights alone. What else is left of them: gradients, "
+            "or an average that an optimizer keeps?",
+        )
     ratio = (got.norm() / expected.norm()).item()
     return Finding(
         "another step",

@@ -9,6 +9,7 @@ from vitlib.checks.building import drawn, drawn_weights
 from vitlib.checks.judging import Case, Mistake, Probe
 from vitlib.checks.reading import Given, ReadJudge, numbered, paired
 from vitlib.checks.wording import Finding, Unfit
+from vitlib.cls_token import pool_tokens
 from vitlib.vit import ViT, ViTConfig
 
 # A head for old and new classes
@@ -378,6 +379,24 @@ def _before_the_norm(model: nn.Module, images: Tensor) -> Tensor:
     return kept[0]
 
 
+def _normed_tokens(model: nn.Module, images: Tensor) -> Tensor:
+    kept = []
+    last = model.blocks[-1]
+    hook = last.register_forward_hook(lambda block, x, tokens: kept.append(tokens))
+    _features(model, images)
+    hook.remove()
+    with torch.no_grad():
+        return model.norm(kept[0])
+
+
+def _class_token(model: nn.Module, images: Tensor) -> Tensor:
+    return _normed_tokens(model, images)[:, 0]
+
+
+def _mean_of_normed(model: nn.Module, images: Tensor) -> Tensor:
+    return pool_tokens(_normed_tokens(model, images), model.config.pool)
+
+
 def _scores(model: nn.Module, images: Tensor) -> Tensor:
     learning = model.training
     with torch.no_grad():
@@ -495,6 +514,18 @@ features = ReadJudge(
             "before the norm",
             "the last norm is missing: the head gets what comes out of it",
             _before_the_norm,
+        ),
+        Mistake(
+            "class token whatever pool says",
+            "right for a model that reads the class token. This one reads the mean of "
+            "the patches: what its head gets, its pool decides",
+            _class_token,
+        ),
+        Mistake(
+            "norm before the mean",
+            "right for a model that reads the class token. Where it reads a mean, the "
+            "mean is taken first and then normalised",
+            _mean_of_normed,
         ),
     ),
     read=_read_features,

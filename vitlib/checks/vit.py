@@ -1,6 +1,7 @@
 """Checks of what chapter 08 builds: the whole model, its parameters and its cost."""
 
 import dataclasses
+import functools
 import math
 
 import torch
@@ -8,11 +9,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+import vitlib.checks.positions as positions
 import vitlib.vit as library
-from vitlib.checks.building import Build, ClassJudge, drawn, drawn_weights
+from vitlib.checks.building import Build, ClassJudge, altered, drawn, drawn_weights
 from vitlib.checks.deciding import Decision, always, decides
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
-from vitlib.checks.positions import add_positions
 from vitlib.checks.questions import each_image_alone, narrowed, silent
 from vitlib.checks.wording import Finding
 from vitlib.cls_token import prepend_cls_token
@@ -64,23 +65,13 @@ def around_blocks(model: type[nn.Module]) -> tuple[Mistake, ...]:
                 tokens = block(tokens)
             return tokens
 
-        return type(model.__name__, (model,), {"encode": encode})
+        return altered(model, encode=encode)
 
-    class Unchosen(model):
-        def choose(self, tokens):
-            return tokens
+    def softmax(self, tokens):
+        return model.score(self, tokens).softmax(dim=-1)
 
-    class Unnormed(model):
-        def score(self, tokens):
-            return self.head(self.choose(tokens))
-
-    class Softmax(model):
-        def score(self, tokens):
-            return super().score(tokens).softmax(dim=-1)
-
-    class Bypassed(model):
-        def encode(self, tokens):
-            return tokens + super().encode(tokens)
+    def bypassed(self, tokens):
+        return tokens + model.encode(self, tokens)
 
     return (
         Mistake(
@@ -113,30 +104,28 @@ def around_blocks(model: type[nn.Module]) -> tuple[Mistake, ...]:
             "residual around the blocks",
             "what enters the blocks is added to what leaves them: each block has its "
             "residual stream already",
-            Bypassed,
+            altered(model, encode=bypassed),
         ),
         Mistake(
             "all tokens scored",
             "every token gets scores: one row of them for each image is needed",
-            Unchosen,
+            altered(model, choose=lambda self, tokens: tokens),
         ),
         Mistake(
             "no last norm",
             "the last norm, in front of the head, is not used",
-            Unnormed,
+            altered(model, score=lambda self, tokens: self.head(self.choose(tokens))),
         ),
         Mistake(
             "softmax at the end",
             "these are probabilities: cross-entropy takes its own softmax, and two of "
             "them learn slowly",
-            Softmax,
+            altered(model, score=softmax),
         ),
     )
 
 
-def _with(**steps):
-    """Return the model with other steps."""
-    return type("ViT", (_ViT,), steps)
+_with = functools.partial(altered, _ViT)
 
 
 def _reads(choose):
@@ -191,7 +180,7 @@ class _Changed(_ViT):
 
 
 def _set(**changes):
-    return type("ViT", (_Changed,), {"changes": changes})
+    return altered(_Changed, changes=changes)
 
 
 def _aliases(config: ViTConfig) -> dict:
@@ -311,7 +300,7 @@ ViT = ClassJudge(
     mistakes=(
         *(
             Mistake(mistake.name, mistake.tell, _enters(mistake.twin))
-            for mistake in add_positions.mistakes
+            for mistake in positions.add_positions.mistakes
             # Longer tokens fit no block.
             if mistake.name != "joined, not added"
         ),
@@ -860,8 +849,7 @@ class _RegisterViT(_ViT):
         return self.registers.expand(len(tokens), -1, -1)
 
 
-def _with_registers(**steps):
-    return type("RegisterViT", (_RegisterViT,), steps)
+_with_registers = functools.partial(altered, _RegisterViT)
 
 
 def _positions_for_registers(self, tokens):
@@ -882,6 +870,13 @@ def _in_each_block(self, tokens):
     for block in self.blocks:
         tokens = torch.cat([tokens[:, :count], self.joining(tokens)], dim=1)
         tokens = block(tokens)
+    return tokens
+
+
+def _in_the_first_block(self, tokens):
+    count = tokens.shape[1] - self.registers.shape[1]
+    for block in self.blocks:
+        tokens = block(tokens)[:, :count]
     return tokens
 
 
@@ -914,11 +909,11 @@ RegisterViT = ClassJudge(
     oracle=_RegisterViT,
     cases=(
         Case(
-            "one register",
+            "one register and one block",
             _register_case(1, 1, image_size=(2, 4), patch_size=2, **_SMALL),
         ),
         Case(
-            "three registers",
+            "three registers and two blocks",
             _register_case(3, 3, image_size=4, patch_size=2, **_MEDIUM),
         ),
         Case(
@@ -981,6 +976,12 @@ RegisterViT = ClassJudge(
             _with_registers(encode=_in_each_block),
         ),
         Mistake(
+            "registers for one block",
+            "right with one block, wrong with more: behind the first block the "
+            "registers are gone, so nothing that they gathered can be read",
+            _with_registers(encode=_in_the_first_block),
+        ),
+        Mistake(
             "registers added",
             "the registers are added to the tokens: they are tokens of their own",
             _with_registers(
@@ -1037,9 +1038,7 @@ class _Known(_ViT):
         return f"<{self.what}>"
 
 
-def _known(**steps):
-    """Return models with other steps."""
-    return type("Model", (_Known,), steps)
+_known = functools.partial(altered, _Known)
 
 
 def _from_the_tokens(self, tokens):

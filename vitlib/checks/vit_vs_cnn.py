@@ -12,7 +12,7 @@ from torch import Tensor
 from vitlib.checks.building import drawn, drawn_weights
 from vitlib.checks.comparing import close
 from vitlib.checks.judging import Case, Judge, Mistake, Probe
-from vitlib.checks.wording import Finding, Unfit, listed
+from vitlib.checks.wording import Finding, Unfit, called, listed
 from vitlib.vit import ViT, ViTConfig
 
 # How far an output number sees
@@ -216,10 +216,8 @@ class _MirrorJudge(Judge):
 
     def _require_fitting(self, made: object, given: dict[str, Tensor]) -> None:
         if not isinstance(made, dict):
-            kind = type(made).__name__
-            raise Unfit(
-                Finding("type", f"it returned a {kind}: return a dict, as was given")
-            )
+            said = f"it returned {called(made)}: return a dict, as was given"
+            raise Unfit(Finding("type", said))
         if made.keys() != given.keys():
             names = sorted(made.keys() ^ given.keys())
             raise Unfit(

@@ -71,6 +71,24 @@ def listed(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
 
 
+def called(value: object) -> str:
+    """Say what something is.
+
+    Args:
+        value: Anything.
+    Returns:
+        "None", "a list of 3" or "a numpy.ndarray".
+    Reference:
+        The book's page on the checkers.
+    """
+    kind = type(value)
+    if value is None:
+        return "None"
+    if isinstance(value, tuple | list | dict):
+        return f"a {kind.__name__} of {len(value)}"
+    return f"a {kind.__module__}.{kind.__name__}".replace(" builtins.", " ")
+
+
 def endless(outcome: Outcome, seconds: float) -> Finding:
     """Say that a call did not end.
 
@@ -136,27 +154,22 @@ def wrong_type(got: object, expected: Tensor | None) -> Finding:
     """
     if got is None:
         return Finding("type", "it returned None: is there a return at the end?")
-    kind, number = type(got), expected is not None and expected.ndim == 0
+    number = expected is not None and expected.ndim == 0
     if isinstance(got, tuple | list):
-        needed = "one tensor (torch.stack and torch.cat join several)"
-        return Finding(
-            "type",
-            f"it returned a {kind.__name__} of {len(got)}: return "
-            f"{'one number' if number else needed}",
+        tensors = any(isinstance(part, Tensor) for part in got)
+        how = (
+            "torch.stack and torch.cat join several" if tensors else "torch.tensor(...)"
         )
+        needed = "one number" if number else f"one tensor ({how})"
+        return Finding("type", f"it returned {called(got)}: return {needed}")
     if isinstance(got, Tensor):
         return Finding(
             "type",
             f"it returned a {got.dtype} tensor that is {got.layout}: return a dense "
             "one of real numbers",
         )
-    name = (
-        kind.__name__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__name__}"
-    )
     needed = "number" if number else "tensor"
-    return Finding("type", f"it returned a {name}: return a {needed}")
+    return Finding("type", f"it returned {called(got)}: return a {needed}")
 
 
 def wrong_form(trouble: str, got: Tensor, expected: Tensor, axes: str) -> Finding:
@@ -337,9 +350,10 @@ def _wrong_shape(got: Tensor, expected: Tensor, axes: list[str]) -> str:
     named = f"({', '.join(axes)}) = " if len(axes) == expected.ndim > 0 else ""
     text = f"its shape is {tuple(got.shape)}, needed is {named}{tuple(expected.shape)}"
     if got.ndim != expected.ndim:
-        return f"{text}: {got.ndim} axes instead of {expected.ndim}"
+        count = f"{got.ndim} {'axis' if got.ndim == 1 else 'axes'}"
+        return f"{text}: {count} instead of {expected.ndim}"
     places = [
-        axes[place] if named else f"axis {place}"
+        axes[place] if named and not axes[place].isdigit() else f"axis {place}"
         for place, (a, b) in enumerate(zip(got.shape, expected.shape, strict=True))
         if a != b
     ]
