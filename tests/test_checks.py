@@ -106,6 +106,8 @@ def test_every_public_bug_of_these_chapters_is_tried():
         "huggingface/pytorch-image-models PR 750",
         "ageron/handson-mlp issue 14",
         "facebookresearch/mmf PR 47",
+        "karpathy/nanochat PR 234",
+        "CSCYQJ/MICCAI23-ProtoContra-SFDA issue 18",
         "bkitano/llama-from-scratch issue 5",
         "huggingface/transformers issue 492",
         "huggingface/transformers issue 24725",
