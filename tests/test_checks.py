@@ -107,6 +107,8 @@ def test_every_public_bug_of_these_chapters_is_tried():
         "ageron/handson-mlp issue 14",
         "facebookresearch/mmf PR 47",
         "karpathy/nanochat PR 234",
+        "lucidrains/vit-pytorch issue 70",
+        "andrewekhalel/MLQuestions issue 10",
         "CSCYQJ/MICCAI23-ProtoContra-SFDA issue 18",
         "bkitano/llama-from-scratch issue 5",
         "huggingface/transformers issue 492",
