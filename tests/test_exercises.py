@@ -129,9 +129,13 @@ def test_tasks_get_harder(name, tasks):
     assert levels[-1] == max(levels) == 3
 
 
-def test_the_last_task_is_to_design_an_experiment(name, tasks):
-    title = HEAD.match(tasks[-1][0].source)["title"]
-    assert title.startswith("Design an experiment: ") or name == "capstone"
+def test_there_is_a_bug_to_find_and_an_experiment_to_design(name, tasks):
+    if name == "capstone":
+        return
+    titles = {HEAD.match(task.source)["title"]: task.source for task, *_ in tasks}
+    bugs = [text for title, text in titles.items() if title.startswith("Find the bug")]
+    assert any("https://" in text for text in bugs), "cite where it was found"
+    assert list(titles)[-1].startswith("Design an experiment: ")
 
 
 def test_a_solution_stands_inside_a_function(tasks):

@@ -93,7 +93,7 @@ def number_as_it_is(state):
     return renamed(change)(state)
 
 
-@wrong(rename, "letters lost")
+@wrong(rename, "letters lost", "karpathy/nanochat PR 234")
 def lstrip_of_module(state):
     result = {}
     for name, value in state.items():

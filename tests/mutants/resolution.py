@@ -133,7 +133,7 @@ def by_a_mask(pos_embed, grid_size, corner, size):
     return pos_embed[:, kept]
 
 
-@wrong(crop_positions, "a run of rows")
+@wrong(crop_positions, "a run of rows", "lucidrains/vit-pytorch issue 70")
 def one_slice(pos_embed, grid_size, corner, size):
     first, rest = parted(pos_embed, grid_size)
     start = corner[0] * grid_size[1] + corner[1]

@@ -177,7 +177,7 @@ def probe(model, count):
     woken(model, [model.norm, model.head])
 
 
-@wrong(freeze, "nothing frozen")
+@wrong(freeze, "nothing frozen", "CSCYQJ/MICCAI23-ProtoContra-SFDA issue 18")
 def attribute_of_a_module(model, count):
     for block in model.blocks[: len(model.blocks) - count]:
         block.requires_grad = False

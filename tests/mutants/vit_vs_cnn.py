@@ -310,7 +310,9 @@ def image_after_image(layer, images, shift, stride):
     return torch.tensor(largest, dtype=images.dtype)
 
 
-@wrong(equivariance_gap, "compared with the unmoved")
+@wrong(
+    equivariance_gap, "compared with the unmoved", "andrewekhalel/MLQuestions issue 10"
+)
 def asks_for_invariance(layer, images, shift, stride):
     moved = images.roll((shift[0] * stride, shift[1] * stride), (2, 3))
     return (layer(images) - layer(moved)).abs().max()
