@@ -57,7 +57,7 @@ mutate: $(READY)
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
 
-soak: $(READY)
+soak: $(READY) $(TEACH)
 	$(BIN)/pytest tests --ignore tests/site -q -m soak
 
 clean:

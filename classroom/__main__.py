@@ -47,6 +47,8 @@ def run(given: argparse.Namespace) -> None:
         print(f"For the students: {course.root / 'release'}")
         print(f"What they hand in goes into {course.root / 'inbox'}")
     names = given.names or course.handed_in()
+    if given.command == "grade" and not names:
+        print("Nothing was handed in yet.")
     if given.command == "grade":
         for name in names:
             grading.grade(course, name)

@@ -7,12 +7,13 @@ marks for nothing. Everybody must get the right marks, whatever the others do.
 import csv
 import inspect
 import re
+import shutil
 
 import nbformat
 import pytest
 
 from classroom import box, grading
-from classroom.assignments import make
+from classroom.assignments import make, names
 from classroom.course import Course
 from classroom.summative.task import indented, task_for
 from mutants import ANSWERS
@@ -281,3 +282,22 @@ def test_everybody_gets_the_right_marks(course, inbox, capsys):
         rows = {row["student"]: row for row in csv.DictReader(file)}
     assert (rows["perfect"]["written"], rows["perfect"]["look"]) == ("2", "")
     assert int(rows["perfect"]["total"]) == sum(POINTS.values()) + 2 + 10
+
+
+@pytest.mark.soak
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_every_assignment_gives_all_marks_to_its_solution(tmp_path):
+    course = Course(tmp_path)
+    course.start(SEED)
+    for name in names():
+        course.release([name])
+        source = course.root / "source" / name / f"{name}.ipynb"
+        shutil.copy(source, course.inbox(name) / f"teacher_{name}.ipynb")
+        with grading.grade(course, name).open(encoding="utf-8", newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert row["practice"] == row["practice_max"], name
+        assert row["summative"] == row["summative_max"], name
+        # The hidden test stands in the source.
+        known = r"marks-summative was edited|\d+ written answers? to read"
+        for look in filter(None, row["look"].split("; ")):
+            assert re.fullmatch(known, look), name
