@@ -391,6 +391,11 @@ def bilinear(pos_embed, old, new):
     return stretched(pos_embed, old, new, mode="bilinear", align_corners=False)
 
 
+@wrong(resample_pos_embed, "bilinear", "huggingface/pytorch-image-models issue 908")
+def bilinear_and_smooth(pos_embed, old, new):
+    return stretched(pos_embed, old, new, mode="bilinear", antialias=True)
+
+
 @wrong(resample_pos_embed, "no antialias")
 def antialias_left_out(pos_embed, old, new):
     return stretched(pos_embed, old, new, mode="bicubic")
@@ -406,9 +411,7 @@ def default_mode(pos_embed, old, new):
     return stretched(pos_embed, old, new)
 
 
-@wrong(
-    resample_pos_embed, "rows and columns swapped", "facebookresearch/dinov2 issue 504"
-)
+@wrong(resample_pos_embed, "rows and columns swapped", "facebookresearch/dinov2 PR 582")
 def width_before_height(pos_embed, old, new):
     return stretched(pos_embed, old[::-1], new[::-1], mode="bicubic", antialias=True)
 

@@ -399,6 +399,20 @@ def as_a_float(config):
 @wrong(
     count_parameters,
     "class token and positions missing",
+    "Lyken17/pytorch-OpCounter issue 197",
+)
+def modules_without_children(config):
+    return sum(
+        parameter.numel()
+        for module in vitlib.ViT(config).modules()
+        if not list(module.children())
+        for parameter in module.parameters()
+    )
+
+
+@wrong(
+    count_parameters,
+    "class token and positions missing",
     "sksq96/pytorch-summary issue 148",
 )
 def layers_alone(config):
