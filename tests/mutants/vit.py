@@ -402,9 +402,11 @@ def as_a_float(config):
     "Lyken17/pytorch-OpCounter issue 197",
 )
 def modules_without_children(config):
+    with torch.device("meta"):
+        model = vitlib.ViT(config)
     return sum(
         parameter.numel()
-        for module in vitlib.ViT(config).modules()
+        for module in model.modules()
         if not list(module.children())
         for parameter in module.parameters()
     )
