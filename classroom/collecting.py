@@ -211,9 +211,11 @@ def reaches(source: str) -> Iterator[str]:
         if name in REACHING or DUNDER.fullmatch(name + attribute):
             yield f"uses {name + attribute}"
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            target = ast.unparse(node).partition(".")[0]
-            if target in USUAL | {"np", "F", "nn"}:
-                yield f"writes into {target}"
+            target = node
+            while isinstance(target, ast.Attribute):
+                target = target.value
+            if getattr(target, "id", "") in USUAL | {"np", "F", "nn"}:
+                yield f"writes into {target.id}"
 
 
 def _is_check(node: ast.AST) -> bool:

@@ -84,11 +84,13 @@ def collect(
     shutil.rmtree(target, ignore_errors=True)
     if submission.path is None:
         return "no marks: nothing to mark"
+    release = nbformat.read(released, as_version=4)
     try:
-        submitted = read(submission.path)
-    except (ValueError, OSError) as error:
+        made, reasons = mend(read(submission.path), release)
+    except ValueError as error:
         return f"no marks: {error}"
-    made, reasons = mend(submitted, nbformat.read(released, as_version=4))
+    except Exception as error:  # whatever a stranger's file does, the others go on
+        return f"no marks: it cannot be read ({type(error).__name__})"
     report.add(*reasons)
     target.mkdir(parents=True)
     nbformat.write(made, target / f"{name}.ipynb")
@@ -98,7 +100,9 @@ def collect(
 def run(course: Course, name: str, student: str, limit: float) -> str:
     """Let nbgrader mark one submission; return why it could not."""
     task = task_for(name, course.seed)
-    with tempfile.TemporaryDirectory(prefix="room-") as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="room-", ignore_cleanup_errors=True
+    ) as folder:
         room = Path(folder)
         write_questions(room / "questions", task.cases if task else ())
         desk = course.root / "autograded" / student / name
@@ -124,10 +128,9 @@ def run(course: Course, name: str, student: str, limit: float) -> str:
         process.join(limit)
         code = process.exitcode
         _kill(process)
-    said = log.read_text("utf-8", errors="replace") if log.exists() else ""
     if code is None:
         return f"no marks: stopped after {limit:g} seconds"
-    if "DeadKernelError" in said:
+    if code and b"DeadKernelError" in _end_of(log):
         return "no marks: its code ended the kernel"
     return f"no marks: see {log.relative_to(course.root)}" if code else ""
 
@@ -145,6 +148,15 @@ def autograde(
         result = api.autograde(name, student, force=True, create=True)
         print(result.get("log", ""), result.get("error", ""), sep="\n", flush=True)
     sys.exit(not result["success"])
+
+
+def _end_of(path: Path) -> bytes:
+    """Read the last part of a file, however long it is."""
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - 50_000, 0))
+        return file.read()
 
 
 def _kill(process: multiprocessing.Process) -> None:

@@ -461,6 +461,8 @@ def test_usual_code_is_not_told(sources):
         "class A(B):\n    def __init__(self):\n        super().__init__()\n"
         "        self.x = 3",
         "x[0] = torch.ones(3)",
+        "x" + 500 * ".y" + " = 1",
+        10_000 * "-" + "1",
     ):
         assert list(collecting.reaches(source)) == []
 
