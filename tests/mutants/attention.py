@@ -151,7 +151,7 @@ def scores_times_mask(q, k, mask=None):
     return scores.softmax(dim=-1)
 
 
-@wrong(attention_weights, "crash", "FrancescoSaverioZuppichini/ViT issue 5")
+@wrong(attention_weights, "crash")
 def a_method_that_does_not_exist(q, k, mask=None):
     scores = q @ k.mT / q.shape[-1] ** 0.5
     if mask is not None:
@@ -314,7 +314,7 @@ def division_behind_the_softmax(q, k, v, mask=None):
     return (masked(q @ k.mT, mask).softmax(-1) / q.shape[-1] ** 0.5) @ v
 
 
-@wrong(attend, "divided late", "FrancescoSaverioZuppichini/ViT issue 2")
+@wrong(attend, "divided late", "FrancescoSaverioZuppichini/ViT issue 5")
 def division_by_the_root_of_768(q, k, v, mask=None):
     return (masked(q @ k.mT, mask).softmax(-1) / 768**0.5) @ v
 
@@ -637,7 +637,7 @@ def scaled_after_the_softmax(q, k, hidden):
     return scores.softmax(-1) / math.sqrt(q.shape[-1])
 
 
-@wrong(padded_weights, "crash", "FrancescoSaverioZuppichini/ViT issue 5")
+@wrong(padded_weights, "crash")
 def no_such_method(q, k, hidden):
     scores = q @ k.mT / math.sqrt(q.shape[-1])
     return scores.mask_fill(hidden[:, None, None], -math.inf).softmax(-1)

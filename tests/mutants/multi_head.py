@@ -240,7 +240,7 @@ def masked(scores, mask):
     return scores if mask is None else scores.masked_fill(~mask, -math.inf)
 
 
-@wrong(MultiHeadAttention, "divided late", "FrancescoSaverioZuppichini/ViT issue 2")
+@wrong(MultiHeadAttention, "divided late", "FrancescoSaverioZuppichini/ViT issue 6")
 class Divides_weights_by_the_root_of_e(Base):
     def forward(self, x, mask=None):
         q, k, v = self.heads(x)
@@ -257,7 +257,7 @@ class Divides_scores_by_the_root_of_e(Base):
         return self.proj(rearranged_back(att @ v))
 
 
-@wrong(MultiHeadAttention, "crash", "FrancescoSaverioZuppichini/ViT issue 6")
+@wrong(MultiHeadAttention, "crash")
 class Calls_mask_fill(Base):
     def forward(self, x, mask=None):
         q, k, v = self.heads(x)
