@@ -24,7 +24,7 @@ lint: $(READY)
 
 unit: $(PEERS) $(TEACH)
 	@echo "== unit tests"
-	$(BIN)/pytest tests --ignore tests/site -q -n 2 --dist loadgroup
+	$(BIN)/pytest tests --ignore tests/site -q -n 2 --dist loadfile --no-loadscope-reorder
 
 chapters: $(READY)
 	@echo "== every notebook against its stored outputs"

@@ -26,9 +26,6 @@ from vitlib.checks.judging import Case, Judge, Mistake
 from vitlib.checks.running import MOST_PRINTED, attempt
 from vitlib.checks.wording import YOUR_TURN
 
-# All in one process: they share the judged answers, which take a while.
-pytestmark = pytest.mark.xdist_group("checks")
-
 ROOT = Path(__file__).resolve().parent.parent
 SPLIT = checks.patches.split_patches
 # For answers that never end.

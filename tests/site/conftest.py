@@ -86,9 +86,12 @@ def browser():
 
 @pytest.fixture(scope="session")
 def windows(browser):
-    """Open a phone's window, light, and a desk's, dark; they keep their caches."""
+    """Open a phone's window, light, and a desk's, dark.
+
+    They stay open: a new window costs more than what is done in it.
+    """
     return {
-        scheme: browser.new_context(
+        scheme: browser.new_page(
             viewport={"width": width, "height": 844}, color_scheme=scheme
         )
         for width, scheme in SETTINGS
@@ -96,33 +99,34 @@ def windows(browser):
 
 
 @pytest.fixture(scope="session", params=SETTINGS, ids=lambda s: f"{s[1]}-{s[0]}")
-def context(windows, request):
-    """Name one of the windows and how to open a page in it."""
+def window(windows, address, request):
+    """Name one of the windows; `reports` gets all that a page in it should not do."""
     _, scheme = request.param
-    return SimpleNamespace(open=windows[scheme].new_page, scheme=scheme)
-
-
-@pytest.fixture(scope="session")
-def visit(context, address, page_path):
-    """Open one page; `reports` collects all that it should not have said or asked."""
-    page, reports = context.open(), []
-    page.on(
-        "console",
-        lambda message: (
+    page, reports = windows[scheme], []
+    listeners = {
+        "console": lambda message: (
             message.type not in ("error", "warning")
             or reports.append(f"{message.text} {message.location['url']}")
         ),
-    )
-    page.on("pageerror", lambda error: reports.append(str(error)))
-    page.on("requestfailed", lambda asked: reports.append(f"failed: {asked.url}"))
-    page.on(
-        "request",
-        lambda asked: (
+        "pageerror": lambda error: reports.append(str(error)),
+        "requestfailed": lambda asked: reports.append(f"failed: {asked.url}"),
+        "request": lambda asked: (
             asked.url.startswith((address, "data:", "blob:"))
             or reports.append(f"outside: {asked.url}")
         ),
-    )
-    page.goto(address + page_path)
-    page.evaluate("window.MathJax?.startup.promise")
-    yield SimpleNamespace(page=page, reports=reports, scheme=context.scheme)
-    page.close()
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
+    yield SimpleNamespace(page=page, reports=reports, scheme=scheme)
+    for event, listener in listeners.items():
+        page.remove_listener(event, listener)
+
+
+@pytest.fixture(scope="session")
+def visit(window, address, page_path):
+    """Open one page."""
+    window.page.goto("about:blank")
+    window.reports.clear()
+    window.page.goto(address + page_path)
+    window.page.evaluate("window.MathJax?.startup.promise")
+    return window

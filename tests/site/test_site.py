@@ -19,6 +19,19 @@ READ_TEXT = """() => {
 }"""
 
 
+# Of code, one token of each kind: axe measures the contrast of every one, thousands
+# of them, in a few colours. The others become part of the text around them.
+ONE_OF_EACH_TOKEN = """() => {
+  const seen = new Set();
+  for (const token of document.querySelectorAll("pre span[class]:not(:has(*))")) {
+    const ground = getComputedStyle(token.closest("pre")).backgroundColor;
+    const kind = [token.className, getComputedStyle(token).color, ground].join();
+    if (seen.has(kind)) token.replaceWith(token.textContent);
+    seen.add(kind);
+  }
+}"""
+
+
 @pytest.fixture(scope="session")
 def soups(site):
     """Parse every page once."""
@@ -84,18 +97,19 @@ def test_maths_is_set(visit):
     assert [mark for mark in ("$", r"\(", r"\[", r"\begin") if mark in text] == []
 
 
-def test_dropdowns_open_and_close(visit):
+def test_a_click_turns_a_dropdown(visit):
     for fold in visit.page.locator("article details").all():
         before = fold.evaluate("node => node.open")
-        # It ends open: what comes next may lie in it.
-        for expected in (not before, before, not before):
-            fold.locator("> summary").click()
-            assert fold.evaluate("node => node.open") is expected
+        fold.locator("> summary").click()
+        assert fold.evaluate("node => node.open") is not before
+        # What comes next may lie in it.
+        fold.evaluate("node => node.open = true")
 
 
 def test_page_is_accessible(visit):
     # Without preload axe fetches nothing of its own.
     options = {"resultTypes": ["violations", "incomplete"], "preload": False}
+    visit.page.evaluate(ONE_OF_EACH_TOKEN)
     results = Axe().run(visit.page, options=options).response
     for kind in options["resultTypes"]:
         for rule in results[kind]:
@@ -107,8 +121,6 @@ def test_nothing_is_reported_and_nothing_leaves_the_site(visit):
     assert visit.reports == []
 
 
-def test_search_finds_a_chapter(context, address):
-    page = context.open()
-    page.goto(f"{address}search.html?q=attention")
-    page.wait_for_selector("#search-results li a[href*='04_attention']")
-    page.close()
+def test_search_finds_a_chapter(window, address):
+    window.page.goto(f"{address}search.html?q=attention")
+    window.page.wait_for_selector("#search-results li a[href*='04_attention']")
