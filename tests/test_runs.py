@@ -2,7 +2,6 @@
 
 import errno
 import io
-import os
 import re
 import subprocess
 import sys
@@ -305,9 +304,7 @@ def test_a_bar_on_a_terminal(monkeypatch):
 
 @pytest.mark.parametrize("columns", [80, 40])
 def test_the_bar_keeps_to_its_line(monkeypatch, columns):
-    monkeypatch.setattr(
-        runs.shutil, "get_terminal_size", lambda: os.terminal_size((columns, 24))
-    )
+    monkeypatch.setenv("COLUMNS", str(columns))
     clock, stream = Clock(monkeypatch), Terminal()
     progress = Progress(stream, 12_150_000)
     for note in ("loss 1.234", "x" * 60, "y"):
