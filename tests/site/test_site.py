@@ -22,7 +22,7 @@ READ_TEXT = """() => {
 # Leave of all visible text one piece of each look: axe measures the contrast of every
 # piece, thousands of them, in a few colours.
 ONE_OF_EACH_LOOK = """() => {
-  const seen = new Set(), others = [];
+  const seen = new Set(), one = [], others = [];
   const grounds = (node) => node
     ? [getComputedStyle(node).backgroundColor, ...grounds(node.parentElement)] : [];
   for (const node of document.body.querySelectorAll("*")) {
@@ -36,9 +36,12 @@ ONE_OF_EACH_LOOK = """() => {
     const look = [node.localName, node.className, color, fontSize, fontWeight,
       ...painted].join();
     if (seen.has(look)) others.push(...words);
+    else one.push(words[0]);
     seen.add(look);
   }
   others.forEach((word) => word.remove());
+  // It does not measure single letters.
+  one.forEach((word) => { word.data += word.data; });
 }"""
 
 
