@@ -92,7 +92,10 @@ def _add(
 
 
 def _add_task(made: NotebookNode, number: int, cells: list) -> None:
-    """Append a practice task: its check gives as many points as it is difficult."""
+    """Append a practice task: its check gives as many points as it is difficult.
+
+    What a written answer gives stands in its cell's metadata.
+    """
     head = generate.HEAD.match(cells[0].source)
     difficulty = int(head["difficulty"])
     counts = {}
@@ -116,7 +119,7 @@ def _add_task(made: NotebookNode, number: int, cells: list) -> None:
                 "markdown",
                 cell.source,
                 name,
-                points=difficulty,
+                points=cell.metadata.points,
                 solution=True,
             )
         elif kind == "answer":

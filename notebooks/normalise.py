@@ -78,7 +78,7 @@ def normalise(notebook) -> None:
     """Drop what differs from one machine or editor to the next."""
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
-        for key in cell.metadata.keys() - {"tags", "mystnb"}:
+        for key in cell.metadata.keys() - {"tags", "mystnb", "points"}:
             del cell.metadata[key]
         for output in cell.get("outputs", ()):
             if output.output_type == "error":

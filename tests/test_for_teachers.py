@@ -12,7 +12,7 @@ ROOT = BOOK.parent
 PAGES = ("for_teachers", "marking", "concept_inventory", "concept_answers", "errata")
 LEFT_OUT = "\N{EN DASH}"
 NUMBERS = [f"{n:02}" for n in range(16)]
-IN_WORDS = "one line:|one sentence|in text|[Ii]n a comment"
+IN_WORDS = "one (line|sentence)|, in a line,|in text|(few|eight) sentences"
 LINK = re.compile(r"\]\((?!https?://)([^)]*)\)|`[^`]*<([^>`]+)>`")
 
 
@@ -162,22 +162,32 @@ def test_a_course_adds_up(heading, length, chapters):
 
 
 def test_every_written_answer_can_be_marked():
-    guide = page("marking")
-    written = set()
+    given = {}
     for path in sorted(FOLDER.glob("[0-9]*.ipynb")):
         for cells in parts_of(nbformat.read(path, as_version=4))[1]:
             head = HEAD.match(cells[0].source)
-            goal = cells[0].source
-            in_words = any(
-                cell.cell_type == "markdown" and kind_of(cell) == "answer"
+            written = [
+                cell.metadata.points
                 for cell in cells
-            )
-            if in_words or re.search(IN_WORDS, flat(goal)):
-                written.add(f"{path.stem[:2]}.{head['number']}")
-    # Two are marked in sentences below the tables.
-    in_tables = set(re.findall(r"^\| (\d\d\.\d) \|", guide, re.M))
-    assert in_tables == written - {"02.4", "11.4"}
-    assert "task 02.4" in guide and "Task 11.4" in guide
+                if (cell.cell_type, kind_of(cell)) == ("markdown", "answer")
+            ]
+            # Who is asked for words has a cell to write them in.
+            asked = bool(re.search(IN_WORDS, flat(cells[0].source)))
+            assert asked <= bool(written), head["title"]
+            if written:
+                given[f"{path.stem[:2]}.{head['number']}"] = sum(written)
+    line, plan = re.findall(
+        r"^## A \w+: (\d+) points$(.*?)(?=^## )", page("marking"), re.M | re.S
+    )
+    guide = {
+        task: int(points)
+        for points, text in (line, plan)
+        for task in re.findall(r"^\| (\d\d\.\d) \|", text, re.M)
+    }
+    # Two are marked in sentences.
+    assert "Three answers to task 02.4" in plan[1]
+    assert "Task 11.4 asks for three short answers, 2 points each" in line[1]
+    assert given == guide | {"02.4": int(plan[0]), "11.4": 3 * 2}
 
 
 def test_marks_add_up():

@@ -14,7 +14,8 @@ A name is that of a chapter, such as 04_attention, or capstone.
 
 The tags of a cell say what it is: task, hint, answer, check, why; a cell without one of
 them is given, to all tasks or to the task before it. In an answer, what stands between
-BEGIN SOLUTION and END SOLUTION is the student's to write.
+BEGIN SOLUTION and END SOLUTION is the student's to write. An answer in words has
+`points`, those of the marking guide, in its metadata.
 """
 
 import copy
@@ -104,10 +105,17 @@ def as_given(cell: NotebookNode) -> str:
     return "" if kind_of(cell) == "answer" else cell.source
 
 
+def in_words(text: str) -> str:
+    """Set a written answer apart from what is said about it."""
+    return "In words:\n\n" + "\n".join(
+        f"> {line}".rstrip() for line in text.split("\n")
+    )
+
+
 def as_solved(cell: NotebookNode) -> str:
     """Return a cell with its solution and with what it printed."""
     if cell.cell_type == "markdown":
-        return cell.source
+        return in_words(cell.source) if kind_of(cell) == "answer" else cell.source
     printed = "".join(output.text for output in cell.outputs)
     text = fenced(with_solution(cell.source))
     return f"{text}\n\n{fenced(printed, 'text')}" if printed else text
