@@ -527,3 +527,8 @@ print(json.dumps(found))
     assert found["secrets"] == []
     assert found["processes"] <= 3
     assert (course / "gradebook.db").read_text() == "marks"
+
+
+def test_no_image_holds_the_seed_and_the_marks():
+    left_out = (assignments.ROOT / ".dockerignore").read_text("utf-8").split()
+    assert "course/" in left_out
