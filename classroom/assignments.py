@@ -20,6 +20,15 @@ ROOT = Path(__file__).resolve().parents[1]
 # Points of the summative task, shared among its cases.
 SUMMATIVE_POINTS = 10
 SUMMATIVE_MARKS = "marks-summative"
+# How an assignment is marked, for its first cell.
+RULES = (
+    "**Marks.** The number below a check is the marks that you get for it. Write where "
+    "it says `your turn`; you may add cells of your own. Changes to any other cell are "
+    "undone before marking. A written answer is read by a person. The last task has no "
+    f"solution in the book. It gives {SUMMATIVE_POINTS} points: your function is "
+    "called with other sizes and numbers than those of the example, and each call that "
+    "comes out right gives a part of them."
+)
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?://)[^)]*\)")
 CHECK = re.compile(r"(checks\.\w+\.\w+\(\w+\));")
 
@@ -41,12 +50,12 @@ def names() -> list[str]:
     return [path.stem for path in generate.sources() if path.stem[0].isdigit()]
 
 
-def make(name: str, summative: Task | None) -> NotebookNode:
+def make(name: str, summative: Task) -> NotebookNode:
     """Build an instructor's notebook, with solutions and hidden tests.
 
     Args:
         name: The assignment's, such as "04_attention".
-        summative: A task for the end, or None.
+        summative: The task for its end.
     Returns:
         The notebook, with nbgrader's metadata.
     """
@@ -55,11 +64,10 @@ def make(name: str, summative: Task | None) -> NotebookNode:
     setting, tasks = generate.parts_of(source)
     for number, cell in enumerate(setting, start=1):
         _add(made, cell.cell_type, cell.source, f"setting-{number}")
-    made.cells[0].source += "\n\n" + _rules(tasks, summative)
+    made.cells[0].source += "\n\n" + RULES
     for number, cells in enumerate(tasks, start=1):
         _add_task(made, number, cells)
-    if summative:
-        _add_summative(made, len(tasks) + 1, summative)
+    _add_summative(made, len(tasks) + 1, summative)
     return made
 
 
@@ -181,19 +189,3 @@ def _literal(value: object) -> str:
         value = value.double().mul(1e4).round().div(1e4)
     numbers = pprint.pformat(value.tolist(), width=70, compact=True)
     return f"torch.tensor(\n{indented(numbers)})"
-
-
-def _rules(tasks: list, summative: Task | None) -> str:
-    """Say how the notebook is marked."""
-    lines = [
-        "**Marks.** The number below a check is the marks that you get for it. Write "
-        "where it says `your turn`; you may add cells of your own. Changes to any "
-        "other cell are undone before marking. A written answer is read by a person."
-    ]
-    if summative:
-        lines.append(
-            f"The last task has no solution in the book. It gives {SUMMATIVE_POINTS} "
-            "points: your function is called with other sizes and numbers than those "
-            "of the example, and each call that comes out right gives a part of them."
-        )
-    return " ".join(lines)
