@@ -6,3 +6,8 @@
 
 `book/classroom.md` is the page for teachers.
 """
+
+from pathlib import Path
+
+# The book's folder.
+ROOT = Path(__file__).resolve().parents[1]

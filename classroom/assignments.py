@@ -8,15 +8,14 @@ import copy
 import importlib.util
 import pprint
 import re
-from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 from torch import Tensor
 
+from classroom import ROOT
 from classroom.summative.task import Task, indented
 
-ROOT = Path(__file__).resolve().parents[1]
 # Points of the summative task, shared among its cases.
 SUMMATIVE_POINTS = 10
 SUMMATIVE_MARKS = "marks-summative"
@@ -48,6 +47,21 @@ generate = _exercises()
 def names() -> list[str]:
     """Return the assignments' names, in the order of the chapters."""
     return [path.stem for path in generate.sources() if path.stem[0].isdigit()]
+
+
+def check_names(given: list[str]) -> None:
+    """Say which assignments there are, if one of these is none.
+
+    Args:
+        given: Names.
+    Raises:
+        ValueError: there is no such assignment.
+    """
+    for name in given:
+        if name not in names():
+            raise ValueError(
+                f"there is no assignment {name!r}: choose from {', '.join(names())}"
+            )
 
 
 def make(name: str, summative: Task) -> NotebookNode:
@@ -106,6 +120,13 @@ def _add_task(made: NotebookNode, number: int, cells: list) -> None:
     """
     head = generate.HEAD.match(cells[0].source)
     difficulty = int(head["difficulty"])
+    code = difficulty * len(generate.of_kind(cells, "check"))
+    texts = [c for c in generate.of_kind(cells, "answer") if c.cell_type == "markdown"]
+    marks = [
+        f"{code} for the code",
+        *(f"{c.metadata.points} for the text" for c in texts),
+    ]
+    cells[0].source += f"\n\n*Marks: {', '.join(marks)}.*"
     counts = {}
     for cell in cells:
         kind = generate.kind_of(cell)
@@ -121,17 +142,9 @@ def _add_task(made: NotebookNode, number: int, cells: list) -> None:
             call = CHECK.fullmatch(cell.source)[1]
             source = f"from vitlib import checks\n\n{difficulty} * {call}.passed"
             _add(made, "code", source, name, points=difficulty)
-        elif word == "text":
-            _add(
-                made,
-                "markdown",
-                cell.source,
-                name,
-                points=cell.metadata.points,
-                solution=True,
-            )
         elif kind == "answer":
-            _add(made, "code", cell.source, name, solution=True)
+            points = cell.metadata.get("points", 0)
+            _add(made, cell.cell_type, cell.source, name, points=points, solution=True)
         elif kind == "hint":
             hint = generate.folded(f"Hint {counts['hint']}", cell.source)
             _add(made, "markdown", hint, name)

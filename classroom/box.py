@@ -13,7 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from classroom import ROOT
+from classroom.asking import ANSWERS, QUESTIONS
+
+# What of the book's folder students' code needs.
+PACKAGES = ("vitlib", "classroom")
 # For the data of a process, and for each file that it writes, in bytes.
 MEMORY, LARGEST_FILE = 4 * 2**30, 200 * 2**20
 # What programs need of a system, and nobody has secrets in.
@@ -58,8 +62,11 @@ def command(course: Path, desk: Path, room: Path, variables: dict) -> list[str]:
         The words.
     """
     words = ["bwrap", "--unshare-all", "--die-with-parent", "--clearenv"]
-    words += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
-    own = (sys.base_prefix, sys.prefix, str(ROOT))
+    words += ["--dev", "/dev", "--proc", "/proc"]
+    for folder in ("/dev/shm", "/tmp"):
+        words += ["--size", str(LARGEST_FILE), "--tmpfs", folder]
+    # A course may lie in the book's folder.
+    own = (sys.base_prefix, sys.prefix, *(str(ROOT / part) for part in PACKAGES))
     for folder in dict.fromkeys((*SYSTEM, *own)):
         words += ["--ro-bind-try", folder, folder]
     words += ["--tmpfs", str(course), "--ro-bind", str(desk), str(desk)]
@@ -77,18 +84,28 @@ def limits() -> list[str]:
     return ["prlimit", f"--data={MEMORY}", f"--fsize={LARGEST_FILE}", "--core=0"]
 
 
-def write_kernel(room: Path, words: list[str]) -> None:
+def write_kernel(course: Path, desk: Path, room: Path) -> None:
     """Write the kernel that nbgrader is to start, under the usual name.
 
     Args:
+        course: The course folder.
+        desk: The folder in which the kernel starts.
         room: A folder to write into.
-        words: What stands in front of its command.
     """
-    folder = room / "jupyter" / "kernels" / "python3"
+    folder = room / "kernels" / "python3"
     folder.mkdir(parents=True)
+    variables = {
+        QUESTIONS: str(room / "questions"),
+        ANSWERS: str(room / "answers"),
+        # The kernel imports classroom.asking from elsewhere.
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+    words = command(course, desk, room, variables) if works() else []
     start = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     kernel = {
-        "argv": [*words, *start],
+        "argv": [*limits(), *words, *start],
+        "env": variables,
         "display_name": "Python 3",
         "language": "python",
         # Processes outside cannot send signals into the box.

@@ -8,7 +8,10 @@ from the submission come the answers and the cells that the student has added.
 import ast
 import copy
 import dataclasses
+import os
 import re
+import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +20,10 @@ from nbformat import NotebookNode
 
 # A notebook with text and code alone is far smaller, in bytes.
 LARGEST = 20_000_000
+# What of one cell is read, in characters: the time can grow with the square.
+LONGEST = 20_000
+# What Moodle puts behind a name and a number.
+MOODLE = "_assignsubmission_"
 # What an answer may import without a second look.
 USUAL = {
     "collections",
@@ -69,45 +76,60 @@ def find(folder: Path, assignment: str) -> tuple[list[Submission], list[str]]:
     """List the submissions in a folder.
 
     There is a folder for each student, `ada/04_attention.ipynb`, or a file,
-    `ada_04_attention.ipynb`. A Moodle folder `Ada Love_123_assignsubmission_file` is
-    Ada Love's.
+    `ada_04_attention.ipynb`. Moodle's `Ada Love_123_assignsubmission_file` is Ada
+    Love's.
 
     Args:
         folder: Where they lie.
         assignment: Its name.
     Returns:
-        One for each student; and files that belong to nobody, with a reason.
+        One for each student; and what was left out, with a reason.
     Raises:
-        ValueError: there is no such folder, or two entries name the same student.
+        ValueError: there is no such folder.
     """
     if not folder.is_dir():
         raise ValueError(
             f"{folder} is no folder: give the folder that holds the submissions, one "
             f"folder or one file ending in {assignment}.ipynb for each student"
         )
-    found, strays, origins = [], [], {}
+    found, left_out = {}, []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.is_dir():
-            name = path.name.partition("_assignsubmission_")[0]
-            name = re.sub(r"_\d+$", "", name) if name != path.name else name
+        name, moodle, kind = path.name.partition(MOODLE)
+        name = re.sub(r"_\d+$", "", name) if moodle else name
+        if path.is_symlink():
+            left_out.append(f"{_quoted(path.name)}: is a link, ignored")
+            continue
+        if path.is_dir() and kind.strip("_") in ("", "file"):
             entry = _in_folder(path, assignment)
+        elif kind.startswith("file_") and path.suffix == ".ipynb":
+            entry = path, _called(kind.removeprefix("file_"), assignment)
         elif path.name.endswith(f"_{assignment}.ipynb"):
             name = path.name.removesuffix(f"_{assignment}.ipynb")
             entry = path, ()
         else:
-            strays.append(f"{path.name}: belongs to no student, ignored")
+            left_out.append(f"{_quoted(path.name)}: belongs to no student, ignored")
             continue
-        student = re.sub(r"[^\w.@-]+", "_", name).strip("._-@") or "_"
-        if student in origins:
-            raise ValueError(
-                f"{origins[student]} and {path.name} are both from {student!r}: keep "
-                "one of them, or rename one"
+        found.setdefault(_student(name), []).append((path.name, entry))
+    for student, entries in list(found.items()):
+        if len(entries) > 1:
+            names = " and ".join(_quoted(name) for name, _ in entries)
+            left_out.append(
+                f"{names}: all from {student!r}, rename them; none was marked"
             )
-        origins[student] = path.name
-        found.append(Submission(student, *entry))
-    return found, strays
+            del found[student]
+    return [Submission(name, *entry) for name, ((_, entry),) in found.items()], left_out
+
+
+def _student(name: str) -> str:
+    """Return a name that is safe as that of a folder, the same for the same letters."""
+    letters = [
+        c if c.isalnum() or c in ".@-" or unicodedata.category(c)[0] == "M" else "_"
+        for c in unicodedata.normalize("NFC", name)
+    ]
+    safe = re.sub("_+", "_", "".join(letters)).encode()[:100].decode(errors="ignore")
+    return safe.strip("._-@") or "_"
 
 
 def _in_folder(folder: Path, assignment: str) -> tuple[Path | None, tuple[str, ...]]:
@@ -122,9 +144,13 @@ def _in_folder(folder: Path, assignment: str) -> tuple[Path | None, tuple[str, .
         reasons.append(f"{len(others) - 5} more stray files, ignored")
     if not notebooks:
         return None, ("no notebook", *reasons)
-    if not named:
-        reasons.append(f"notebook is called {_quoted(notebooks[0].name)}")
-    return notebooks[0], tuple(reasons)
+    return notebooks[0], (*reasons, *_called(notebooks[0].name, assignment))
+
+
+def _called(name: str, assignment: str) -> tuple[str, ...]:
+    """Say that a notebook has another name, if it has."""
+    right = f"{assignment}.ipynb"
+    return () if name == right else (f"notebook is called {_quoted(name)}",)
 
 
 def read(path: Path) -> NotebookNode:
@@ -137,26 +163,43 @@ def read(path: Path) -> NotebookNode:
     Raises:
         ValueError: it is none.
     """
-    if path.is_symlink():
-        raise ValueError("the notebook is a link to another file")
+    if not is_file(path):
+        raise ValueError("the notebook is a link, or no file that can be read")
     if path.stat().st_size > LARGEST:
         raise ValueError(f"the notebook has {path.stat().st_size:,} bytes")
     try:
-        notebook = nbformat.reads(path.read_text("utf-8"), as_version=4)
+        notebook = nbformat.reads(path.read_text("utf-8-sig"), as_version=4)
         nbformat.validate(notebook)
+        # JSON can hold half a letter, a file cannot.
+        nbformat.writes(notebook).encode()
     except Exception as error:  # a parser of strangers' files
         raise ValueError(f"this is no notebook ({type(error).__name__})") from error
     return notebook
 
 
+def is_file(path: Path) -> bool:
+    """Say whether this is a file that can be read, and neither a link nor a pipe.
+
+    Args:
+        path: Where it lies.
+    Returns:
+        True if it is one.
+    """
+    return os.access(path, os.R_OK) and stat.S_ISREG(path.lstat().st_mode)
+
+
 def mend(submitted: NotebookNode, release: NotebookNode):
     """Put the student's answers and added cells into a fresh copy of the release.
+
+    A text that stands in a cell below the place for it goes into its place.
 
     Args:
         submitted: What the student has handed in.
         release: What the student was given.
     Returns:
         The notebook to mark, and reasons to look at it.
+    Raises:
+        ValueError: no cell of it is one of the release.
     """
     known = {cell.metadata.nbgrader.grade_id: cell for cell in release.cells}
     first, added, reasons, place = {}, {None: []}, [], None
@@ -168,6 +211,10 @@ def mend(submitted: NotebookNode, release: NotebookNode):
             added.setdefault(place, []).append(_bare(cell))
         else:
             first[name], place = cell, name
+    if not first:
+        raise ValueError(
+            "none of its cells is from the released notebook; was another handed in?"
+        )
     made = nbformat.v4.new_notebook(metadata=copy.deepcopy(release.metadata))
     made.cells += added[None]
     for name, cell in known.items():
@@ -177,6 +224,11 @@ def mend(submitted: NotebookNode, release: NotebookNode):
             reasons.append(f"{name} was deleted")
         elif solution:
             given.source = own.source
+            texts = [c for c in added.get(name, []) if c.cell_type == "markdown"]
+            empty = own.source.strip() in ("", cell.source.strip())
+            if cell.cell_type == "markdown" and empty and texts:
+                given.source = "\n\n".join(text.source for text in texts)
+                added[name] = [c for c in added[name] if c not in texts]
         elif own.source.strip() != cell.source.strip():
             reasons.append(f"{name} was edited")
         if own is not None and _changed(own, cell):
@@ -184,8 +236,14 @@ def mend(submitted: NotebookNode, release: NotebookNode):
         made.cells += [given, *added.get(name, [])]
     for cell in made.cells:
         grader = cell.metadata.get("nbgrader", {"solution": True})
-        if cell.cell_type == "code" and grader["solution"]:
-            name = grader.get("grade_id", "an added cell")
+        if not grader["solution"]:
+            continue
+        name, long = grader.get("grade_id", "an added cell"), len(cell.source) > LONGEST
+        if long:
+            reasons.append(f"{name} has {len(cell.source):,} characters")
+        if cell.cell_type == "markdown":
+            cell.source = cell.source[:LONGEST]
+        elif not long:
             reasons += [f"{name}: {what}" for what in reaches(cell.source)]
     return made, list(dict.fromkeys(reasons))
 
@@ -209,7 +267,7 @@ def reaches(source: str) -> Iterator[str]:
         if "checks" in (name, attribute, defined) and id(node) not in usual:
             yield "does something with checks"
         if name in REACHING or DUNDER.fullmatch(name + attribute):
-            yield f"uses {name + attribute}"
+            yield f"uses {(name + attribute)[:40]}"
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             target = node
             while isinstance(target, ast.Attribute):
@@ -252,7 +310,10 @@ def _name_of(cell: NotebookNode, known: dict) -> str | None:
 
 def _bare(cell: NotebookNode) -> NotebookNode:
     """Return a cell that nbgrader has nothing to do with."""
-    return getattr(nbformat.v4, f"new_{cell.cell_type}_cell")(cell.source)
+    if cell.cell_type == "code":
+        return nbformat.v4.new_code_cell(cell.source)
+    # A raw cell would be shown as the HTML that it holds.
+    return nbformat.v4.new_markdown_cell(cell.source)
 
 
 def _changed(own: NotebookNode, cell: NotebookNode) -> bool:

@@ -29,15 +29,15 @@ c.CourseDirectory.course_id = "vit"
 c.Execute.timeout = 60
 c.ClearSolutions.code_stub = {"python": 'raise NotImplementedError("your turn")'}
 c.ClearSolutions.text_stub = "*Your answer.*"
-# What a student's notebook shows can be a script; feedback pages must not run it.
-c.HTMLExporter.sanitize_html = True
-# As nbgrader has it, with limits while it runs and with our way to give marks.
+# What a student has written can hold a script; feedback pages must not run it.
+c.HTMLExporter.filters = {"markdown2html": "classroom.pages.markdown"}
+# As nbgrader has it, in a box and with our way to give marks.
 c.Autograde.autograde_preprocessors = [
-    "classroom.marking.RunWithLimits",
+    "classroom.marking.RunInBox",
     "nbgrader.preprocessors.IgnorePattern",
     "classroom.marking.GiveMarks",
     "nbgrader.preprocessors.LimitOutput",
-    "nbgrader.preprocessors.SaveAutoGrades",
+    "classroom.marking.SaveMarks",
     "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
@@ -81,18 +81,15 @@ class Course:
             return ""
         return json.loads(path.read_text("utf-8"))["seed"]
 
-    def api(self, **kernel: str) -> NbGraderAPI:
-        """Return nbgrader, set up for this folder.
+    @property
+    def config(self) -> Path:
+        """The file of nbgrader's settings."""
+        return self.root / "nbgrader_config.py"
 
-        Args:
-            kernel: Settings of its kernels' manager.
-        Returns:
-            Its interface.
-        """
-        loader = PyFileConfigLoader("nbgrader_config.py", path=str(self.root))
-        config = Config(loader.load_config())
-        config.KernelManager.update(kernel)
-        return NbGraderAPI(config=config)
+    def api(self) -> NbGraderAPI:
+        """Return nbgrader, set up for this folder."""
+        loader = PyFileConfigLoader(self.config.name, path=str(self.root))
+        return NbGraderAPI(config=Config(loader.load_config()))
 
     def gradebook(self) -> Gradebook:
         """Open nbgrader's database."""
@@ -118,9 +115,8 @@ class Course:
                 "already: leave the seed away, or choose another folder with --course"
             )
         self.root.mkdir(parents=True, exist_ok=True)
-        config = self.root / "nbgrader_config.py"
-        if not config.exists():
-            config.write_text(CONFIG, encoding="utf-8")
+        if not self.config.exists():
+            self.config.write_text(CONFIG, encoding="utf-8")
         # nbgrader asks a command of its environment, which need not be active.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         with setting(PATH=path):
@@ -135,15 +131,8 @@ class Course:
         Args:
             names: The assignments.
         Raises:
-            ValueError: there is no such assignment.
             RuntimeError: nbgrader refused one.
         """
-        for name in names:
-            if name not in assignments.names():
-                raise ValueError(
-                    f"there is no assignment {name!r}: choose from "
-                    f"{', '.join(assignments.names())}"
-                )
         api = self.api()
         for name in names:
             path = self.root / "source" / name / f"{name}.ipynb"
@@ -164,12 +153,12 @@ class Course:
         """Return the folder into which an assignment's submissions go."""
         return self.root / "inbox" / name
 
-    def handed_in(self) -> list[str]:
-        """Return the assignments of which there are submissions."""
-        names = assignments.names()
-        return [
-            n for n in names if self.inbox(n).is_dir() and any(self.inbox(n).iterdir())
-        ]
+    def handed_in(self) -> tuple[list[str], list[str]]:
+        """Return the assignments with submissions, and what else lies in the inbox."""
+        entries = {p.name: p for p in sorted((self.root / "inbox").glob("[!.]*"))}
+        ours = [n for n in assignments.names() if n in entries and entries[n].is_dir()]
+        others = [name for name in entries if name not in ours]
+        return [name for name in ours if any(entries[name].iterdir())], others
 
     def released(self, name: str) -> Path:
         """Return the students' notebook.
@@ -182,7 +171,6 @@ class Course:
         path = self.root / "release" / name / f"{name}.ipynb"
         if not path.exists():
             raise ValueError(
-                f"{name} was not released from {self.root}: do that first, with "
-                f"python -m classroom release {name}"
+                f"{name} was not released from {self.root}: release it first"
             )
         return path

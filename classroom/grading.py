@@ -1,33 +1,26 @@
 """Collect, run and mark submissions, one process each, and write what came of it."""
 
-import contextlib
 import csv
-import html
-import multiprocessing
-import os
+import hashlib
 import shutil
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 
 import nbformat
-import psutil
+from nbformat import NotebookNode
 from nbgrader.api import Gradebook, MissingEntry
 
-from classroom import box
-from classroom.asking import ANSWERS, QUESTIONS, write_questions
+from classroom import apart, box, pages
 from classroom.assignments import SUMMATIVE_MARKS
-from classroom.collecting import Submission, find, mend, read
-from classroom.course import Course, setting
+from classroom.collecting import LARGEST, Submission, find, is_file, mend, read
+from classroom.course import Course
 from classroom.marking import Report, report_of
-from classroom.summative.task import task_for
 
 # Seconds for a whole submission.
 LIMIT = 900
-# Where it is possible, processes start from one that has imported everything.
-FORKS = "forkserver" in multiprocessing.get_all_start_methods()
-STARTER = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+# What of the reasons stands in the table.
+MOST_REASONS = 12
 COLUMNS = (
     "student",
     "practice",
@@ -42,112 +35,137 @@ COLUMNS = (
 )
 
 
-def grade(course: Course, name: str, *, limit: float = LIMIT) -> Path:
-    """Mark every submission in the inbox.
+def grade(
+    course: Course, name: str, *, again: bool = False, limit: float = LIMIT
+) -> Path:
+    """Mark every submission in the inbox that was not marked as it is.
 
     Args:
         course: The course folder.
         name: The assignment.
+        again: Whether to mark also what has not changed.
         limit: Seconds for each submission.
     Returns:
         The table of marks.
     Raises:
-        ValueError: it was not released, or two submissions are from one student.
+        ValueError: it was not released.
+        RuntimeError: the table cannot be written.
     """
     released = course.released(name)
-    submissions, strays = find(course.inbox(name), name)
-    print("\n".join(strays or []), end="\n" if strays else "")
+    submissions, left_out = find(course.inbox(name), name)
     print("Submissions run in a box." if box.works() else box.MISSING)
-    if FORKS:
-        STARTER.set_forkserver_preload(["classroom.grading", "classroom.marking"])
-    # The processes that start from here import classroom.
-    with setting(PYTHONPATH=str(box.ROOT)):
-        for place, submission in enumerate(submissions, start=1):
-            student = submission.student
-            print(f"{place} of {len(submissions)}: {student}", flush=True)
-            report = report_of(course.root, name, student)
-            report.path.unlink(missing_ok=True)
-            report.add(*submission.reasons)
-            failure = collect(course, name, submission, released, report)
-            failure = failure or run(course, name, student, limit)
-            if failure:
-                report.add(failure)
-                no_marks(course, name, student)
-    return marks(course, name)
+    for place, submission in enumerate(submissions, start=1):
+        student = submission.student
+        print(f"{place} of {len(submissions)}: {student}", end="", flush=True)
+        report = report_of(course.root, name, student)
+        handed_in = _digest(course, submission, released)
+        if handed_in == report.marked() and not again:
+            print(", as it was")
+            continue
+        print(flush=True)
+        report.start(*submission.reasons)
+        _mark(course, name, submission, report, limit)
+        if report.failed():
+            no_marks(course, name, student)
+        report.finish(handed_in)
+    table = marks(course, name)
+    for line in left_out:
+        print(line)
+    return table
 
 
-def collect(
-    course: Course, name: str, submission: Submission, released: Path, report: Report
-) -> str:
-    """Put a mended copy where nbgrader looks for it; return why there is none."""
-    target = course.root / "submitted" / submission.student / name
-    shutil.rmtree(target, ignore_errors=True)
-    if submission.path is None:
-        return "no marks: nothing to mark"
-    release = nbformat.read(released, as_version=4)
-    try:
-        made, reasons = mend(read(submission.path), release)
-    except ValueError as error:
-        return f"no marks: {error}"
-    except Exception as error:  # whatever a stranger's file does, the others go on
-        return f"no marks: it cannot be read ({type(error).__name__})"
-    report.add(*reasons)
-    target.mkdir(parents=True)
-    nbformat.write(made, target / f"{name}.ipynb")
-    return ""
+def _digest(course: Course, submission: Submission, released: Path) -> str:
+    """Return a number for what decides about the marks of a submission."""
+    digest = hashlib.sha256(repr(submission.reasons).encode(errors="replace"))
+    for path in (submission.path, released, course.config):
+        if path and is_file(path) and path.stat().st_size <= LARGEST:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
-def run(course: Course, name: str, student: str, limit: float) -> str:
-    """Let nbgrader mark one submission; return why it could not."""
-    task = task_for(name, course.seed)
-    with tempfile.TemporaryDirectory(
-        prefix="room-", ignore_cleanup_errors=True
-    ) as folder:
-        room = Path(folder)
-        write_questions(room / "questions", task.cases if task else ())
-        desk = course.root / "autograded" / student / name
-        variables = {
-            QUESTIONS: str(room / "questions"),
-            ANSWERS: str(room / "answers"),
-            # The kernel imports classroom.asking from elsewhere.
-            "PYTHONPATH": str(box.ROOT),
-            "OMP_NUM_THREADS": "1",
-        }
-        boxed = box.works()
-        words = box.command(course.root, desk, room, variables) if boxed else []
-        box.write_kernel(room, [*box.limits(), *words])
-        log = report_of(course.root, name, student).path.with_suffix(".log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        variables |= {"JUPYTER_PATH": str(room / "jupyter")}
-        # A box has no ports to the outside, but a folder in common.
-        sockets = {"transport": "ipc", "connection_file": str(room / "kernel.json")}
-        kernel = sockets if boxed else {}
-        given = course.root, name, student, log, variables, kernel
-        process = STARTER.Process(target=autograde, args=given)
-        process.start()
-        process.join(limit)
-        code = process.exitcode
-        _kill(process)
-    if code is None:
-        return f"no marks: stopped after {limit:g} seconds"
-    if code and b"DeadKernelError" in _end_of(log):
-        return "no marks: its code ended the kernel"
-    return f"no marks: see {log.relative_to(course.root)}" if code else ""
-
-
-def autograde(
-    root: Path, name: str, student: str, log: Path, variables: dict, kernel: dict
+def _mark(
+    course: Course, name: str, submission: Submission, report: Report, limit: float
 ) -> None:
-    """Mark one submission, in a process of its own."""
-    os.environ.update(variables)
-    os.chdir(root)
-    with log.open("w", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        api = Course(root).api(**kernel)
-        result = api.autograde(name, student, force=True, create=True)
-        print(result.get("log", ""), result.get("error", ""), sep="\n", flush=True)
+    """Mark one submission; if that fails the report says why."""
+    if submission.path is None:
+        report.add("no marks: nothing to mark")
+        return
+    student = submission.student
+    log = report.path.with_suffix(".log")
+    log.unlink(missing_ok=True)
+    given = course.root, name, student, submission.path
+    code = apart.run(autograde, given, folder=course.root, log=log, limit=limit)
+    if code is None:
+        report.add(f"no marks: stopped after {limit:g} seconds")
+    elif code and b"DeadKernelError" in _end_of(log):
+        report.add("no marks: its code ended the kernel")
+    elif code and not report.failed():
+        report.add(f"no marks: see {log.relative_to(course.root)}")
+
+
+def autograde(root: Path, name: str, student: str, path: Path) -> None:
+    """Mend a submission and let nbgrader mark it; end the process if it cannot.
+
+    Args:
+        root: The course folder.
+        name: The assignment.
+        student: Who the submission is from.
+        path: The notebook.
+    """
+    course, report = Course(root), report_of(root, name, student)
+    try:
+        release = nbformat.read(course.released(name), as_version=4)
+        made, reasons = mend(read(path), release)
+    except ValueError as error:
+        report.add(f"no marks: {error}")
+        sys.exit(1)
+    except Exception as error:  # a stranger's file can hold anything
+        report.add(f"no marks: it cannot be read ({type(error).__name__})")
+        raise
+    report.add(*reasons)
+    target = root / "submitted" / student / name / f"{name}.ipynb"
+    if target.exists():
+        reopen(course, name, student, nbformat.read(target, as_version=4), made)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(made, target)
+    result = course.api().autograde(name, student, force=True, create=True)
+    print(result.get("log", ""), result.get("error", ""), sep="\n", flush=True)
     sys.exit(not result["success"])
+
+
+def reopen(
+    course: Course, name: str, student: str, old: NotebookNode, new: NotebookNode
+) -> None:
+    """Take back what a person has marked if it is not there any more.
+
+    Args:
+        course: The course folder.
+        name: The assignment.
+        student: Who it is from.
+        old: The notebook as it was marked.
+        new: As it will be marked.
+    """
+    texts, code = zip(*map(_parts, (old, new)), strict=True)
+    with course.gradebook() as gradebook:
+        if not _has(gradebook, name, student):
+            return
+        for book in gradebook.find_submission(name, student).notebooks:
+            for grade in book.grades:
+                written = grade.cell.cell_type == "markdown"
+                kept = texts[0].get(grade.name) == texts[1].get(grade.name)
+                if not (kept if written else code[0] == code[1]):
+                    grade.manual_score = None
+        gradebook.db.commit()
+
+
+def _parts(book: NotebookNode) -> tuple[dict, list]:
+    """Return a notebook's texts by name, and all of its code."""
+    texts = {
+        cell.metadata.nbgrader.grade_id: cell.source
+        for cell in book.cells
+        if cell.cell_type == "markdown" and "nbgrader" in cell.metadata
+    }
+    return texts, [cell.source for cell in book.cells if cell.cell_type == "code"]
 
 
 def _end_of(path: Path) -> bytes:
@@ -159,21 +177,9 @@ def _end_of(path: Path) -> bytes:
         return file.read()
 
 
-def _kill(process: multiprocessing.Process) -> None:
-    """End a process and everything that it has started."""
-    try:
-        family = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
-    process.kill()
-    for child in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    process.join()
-
-
 def no_marks(course: Course, name: str, student: str) -> None:
-    """Take away what an earlier run may have given."""
+    """Take away what an earlier run may have given; what a person gave stays stored."""
+    shutil.rmtree(course.root / "autograded" / student / name, ignore_errors=True)
     # SQLAlchemy dislikes how nbgrader adds a submission.
     with warnings.catch_warnings(action="ignore"), course.gradebook() as gradebook:
         gradebook.update_or_create_student(student)
@@ -184,13 +190,16 @@ def no_marks(course: Course, name: str, student: str) -> None:
 
 
 def marks(course: Course, name: str) -> Path:
-    """Write feedback pages and the table of marks from nbgrader's gradebook.
+    """Write the table of marks and feedback pages from nbgrader's gradebook.
 
     Args:
         course: The course folder.
         name: The assignment.
     Returns:
         The table.
+    Raises:
+        ValueError: it was not released.
+        RuntimeError: the table cannot be written.
     """
     course.released(name)
     with course.gradebook() as gradebook:
@@ -199,19 +208,33 @@ def marks(course: Course, name: str) -> Path:
             for student in gradebook.students
             if _has(gradebook, name, student.id)
         ]
-    feedback(course, name, rows)
     path = course.root / "marks" / f"{name}.csv"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        table.writerows(rows)
+    _write(path, rows, name)
     for row in rows:
         print(f"{row['student']}: {row['total']} of {row['max']}")
         for reason in filter(None, row["look"].split("; ")):
             print(f"  look: {reason}")
+    pages.write(course, name, rows)
     print(f"Marks: {path}\nFeedback: {course.root / 'feedback'}")
     return path
+
+
+def _write(path: Path, rows: list[dict], name: str) -> None:
+    """Write a table, whole or not at all, with the mark by which Excel knows UTF-8."""
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_suffix(".draft")
+    with draft.open("w", encoding="utf-8-sig", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS)
+        table.writeheader()
+        table.writerows(rows)
+    try:
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink()
+        raise RuntimeError(
+            f"{path} cannot be written ({error.strerror}). All marks are stored: close "
+            f"the file where it is open, and run python -m classroom marks {name}"
+        ) from error
 
 
 def _has(gradebook: Gradebook, name: str, student: str) -> bool:
@@ -226,6 +249,9 @@ def _row(gradebook: Gradebook, name: str, student: str, report: Report) -> dict:
     """Add up one student's marks."""
     row = dict.fromkeys(COLUMNS, 0) | {"student": student}
     looks = report.reasons()
+    if not report.marked():
+        looks.insert(0, "no marks: marking did not come to its end, grade again")
+    none = report.failed() or not report.marked()
     unread = 0
     for book in gradebook.find_submission(name, student).notebooks:
         for grade in book.grades:
@@ -235,8 +261,11 @@ def _row(gradebook: Gradebook, name: str, student: str, report: Report) -> dict:
             elif grade.name == SUMMATIVE_MARKS:
                 kind = "summative"
             unread += bool(grade.needs_manual_grade)
-            row[kind] += grade.score or 0
+            row[kind] += 0 if none else grade.score or 0
             row[f"{kind}_max"] += grade.max_score
+    if len(looks) > MOST_REASONS:
+        more = f"{len(looks) - MOST_REASONS} more in {report.path.name}"
+        looks[MOST_REASONS:] = [more]
     if unread:
         looks.append(f"{unread} written answer{'s' * (unread > 1)} to read")
     kinds = ("practice", "written", "summative")
@@ -244,19 +273,3 @@ def _row(gradebook: Gradebook, name: str, student: str, report: Report) -> dict:
     row["max"] = sum(row[f"{kind}_max"] for kind in kinds)
     row |= {k: f"{v:g}" for k, v in row.items() if k not in ("student", "look")}
     return row | {"look": "; ".join(looks)}
-
-
-def feedback(course: Course, name: str, rows: list[dict]) -> None:
-    """Write a page for each student, also for those who have no notebook."""
-    api = course.api()
-    for row in rows:
-        student = row["student"]
-        folder = course.root / "feedback" / student / name
-        shutil.rmtree(folder, ignore_errors=True)
-        if (course.root / "autograded" / student / name).exists():
-            api.generate_feedback(name, student, force=True)
-        if not (folder / f"{name}.html").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            said = html.escape(row["look"])
-            page = f"<!doctype html><title>{name}</title><h1>{name}</h1><p>{said}</p>"
-            (folder / f"{name}.html").write_text(page, encoding="utf-8")

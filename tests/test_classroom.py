@@ -1,7 +1,9 @@
 """The parts of the class kit: tasks from a seed, releases, collecting, marking."""
 
+import base64
 import copy
 import json
+import os
 import random
 import re
 import shutil
@@ -12,10 +14,17 @@ import sys
 import nbformat
 import pytest
 import torch
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import (
+    new_code_cell,
+    new_markdown_cell,
+    new_notebook,
+    new_output,
+    new_raw_cell,
+)
 from safetensors.torch import save_file
 
-from classroom import asking, assignments, box, collecting, marking
+from classroom import asking, assignments, box, collecting, marking, pages
+from classroom.__main__ import main
 from classroom.course import Course
 from classroom.summative import task as tasks
 from vitlib.checks.comparing import close
@@ -131,7 +140,7 @@ def answered(desk, task, function):
     """Let a function answer, and return its marks and what is said."""
     asking.write_questions(desk / "questions", task.cases)
     asking.answer(function)
-    return marking.summative_marks(task, 10)
+    return marking.summative_marks(task, 10, desk / "answers")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -182,16 +191,32 @@ def test_what_is_wrong_is_said(desk):
 
 def test_answers_that_are_no_answers_get_nothing(desk):
     task = tasks.task_for("04_attention", "2")
-    assert marking.summative_marks(task, 10)[0] == 0
+    path = desk / "answers"
+
+    def marks():
+        return marking.summative_marks(task, 10, path)
+
+    assert marks()[0] == 0
     for content in (b"", b"10 points", b"\xff" * 8 + b"{}"):
-        (desk / "answers").write_bytes(content)
-        points, text = marking.summative_marks(task, 10)
+        path.write_bytes(content)
+        points, text = marks()
         assert points == 0 and "cannot be read" in text
-    save_file({"7": torch.ones(1)}, desk / "answers", metadata={"said": "{}"})
-    assert marking.summative_marks(task, 10)[0] == 0
-    with (desk / "answers").open("wb") as file:
+    for said in ("{}", "[]", "3", "null"):
+        save_file({"7": torch.ones(1)}, path, metadata={"said": said})
+        assert marks()[0] == 0
+    right = {str(k): task.expected(given) for k, given in enumerate(task.cases)}
+    save_file(right, path, metadata={"said": "{}"})
+    assert marks()[0] == 10
+    path.rename(desk / "elsewhere")
+    path.symlink_to(desk / "elsewhere")
+    assert marks()[0] == 0
+    path.unlink()
+    os.mkfifo(path)  # opening it would wait for ever
+    assert marks()[0] == 0
+    path.unlink()
+    with path.open("wb") as file:
         file.truncate(marking.MOST_ANSWERED + 1)
-    assert "too large" in marking.summative_marks(task, 10)[1]
+    assert "too large" in marks()[1]
 
 
 def graded(*outputs):
@@ -251,6 +276,19 @@ def test_an_assignment_has_what_its_exercises_have(name, sources):
     for number, cells in enumerate(parts, start=1):
         checked = [n for n in names if re.fullmatch(rf"marks-{number}(-\d)?", n)]
         assert len(checked) == len(of_kind(cells, "check"))
+        (goal,) = (c.source for c in book.cells if c.id == f"task-{number}")
+        said = re.search(
+            r"\*Marks: (\d+) for the code(?:, (\d+) for the text)?\.\*", goal
+        )
+        given = [
+            sum(
+                g.get("points", 0)
+                for g in graders
+                if re.match(rf"{kind}-{number}\b", g.grade_id)
+            )
+            for kind in ("marks", "text")
+        ]
+        assert [int(points or 0) for points in said.groups()] == given
         level = int(assignments.generate.HEAD.match(cells[0].source)["difficulty"])
         for grader in graders:
             if grader.grade_id in checked:
@@ -301,13 +339,85 @@ def test_a_release_gives_nothing_away(course):
     assert len(answers) >= 5
     for cell in answers:
         assert 'raise NotImplementedError("your turn")' in cell.source
-    with pytest.raises(ValueError, match="choose from 01_patches"):
-        course.release(["4_attention"])
     with pytest.raises(ValueError, match="was not released"):
         course.released("04_attention")
-    assert course.handed_in() == []
+    assert course.handed_in() == ([], [])
     (course.inbox("03_positions") / "ada_03_positions.ipynb").touch()
-    assert course.handed_in() == ["03_positions"]
+    (course.root / "inbox" / "3_positions").mkdir()
+    (course.root / "inbox" / "bob_03_positions.ipynb").touch()
+    others = ["3_positions", "bob_03_positions.ipynb"]
+    assert course.handed_in() == (["03_positions"], others)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run a command and return whether it was done, and what it said."""
+
+    def run(course, *words):
+        argv = ["classroom", "--course", str(course.root), *words]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        return not end.value.code, f"{said.out}{said.err}{end.value.code}"
+
+    return run
+
+
+def test_commands_say_what_is_wrong(tmp_path, command):
+    course = Course(tmp_path / "my course ü")
+    done, said = command(course, "grade")
+    assert not done and "is no course folder" in said
+    for words in (("release", "--seed", "1", "04_atention"), ("grade", "04_atention")):
+        done, said = command(course, *words)
+        assert not done
+        assert "there is no assignment '04_atention': choose from 01_patches" in said
+    assert not course.root.exists()
+    assert command(course, "release", "--seed", "1", "02_cls_token")[0]
+    done, said = command(course, "grade")
+    assert done and "Nothing was handed in yet" in said
+
+    # What cannot be done does not keep the others from being marked.
+    course.inbox("01_patches").mkdir()
+    for name in ("01_patches", "02_cls_token"):
+        (course.inbox(name) / "ada").mkdir()
+    (course.root / "inbox" / "02").mkdir()
+    (course.root / "marks" / "02_cls_token.csv").mkdir(parents=True)
+    done, said = command(course, "grade")
+    assert not done
+    assert "inbox/'02' is not named as an assignment" in said
+    assert "01_patches was not released" in said
+    assert "close the file where it is open" in said
+    assert not [p for p in (course.root / "marks").iterdir() if p.is_file()]
+    (course.root / "marks" / "02_cls_token.csv").rmdir()
+    done, said = command(course, "marks", "02_cls_token")
+    assert done and "ada: 0 of 30" in said
+    table = (course.root / "marks" / "02_cls_token.csv").read_bytes()
+    assert table.startswith(b"\xef\xbb\xbfstudent,")
+
+
+def test_a_command_can_be_stopped(tmp_path, command, monkeypatch):
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Course, "start", stop)
+    done, said = command(Course(tmp_path), "release", "--seed", "1")
+    assert not done and "the same command goes on from here" in said
+
+
+def test_reasons_are_kept_whole(tmp_path):
+    report = marking.Report(tmp_path / "04_attention" / "ada.json")
+    assert (report.reasons(), report.marked(), report.failed()) == ([], "", False)
+    report.start("one")
+    report.add("two", "one")
+    report.finish("abc")
+    report.add("no marks: three")
+    again = marking.Report(report.path)
+    assert again.reasons() == ["one", "two", "no marks: three"]
+    assert (again.marked(), again.failed()) == ("abc", True)
+    assert [path.name for path in report.path.parent.iterdir()] == ["ada.json"]
+    report.start()
+    assert (report.reasons(), report.marked()) == ([], "")
 
 
 # Collecting
@@ -319,32 +429,64 @@ def test_submissions_are_found_in_folders_and_files(tmp_path):
         "ada/04_attention.ipynb",
         "ada/.ipynb_checkpoints/04_attention-checkpoint.ipynb",
         "Ada Love_123_assignsubmission_file/answers.ipynb",
+        "Ada Love_123_assignsubmission_onlinetext/onlinetext.html",
+        "Max Meier_55_assignsubmission_file_04_attention.ipynb",
         "Zoë_04_attention.ipynb",
+        "हिन्दी_04_attention.ipynb",
         "=cmd/04_attention.ipynb",
         "bob/notes.txt",
         "04_attention.ipynb",
+        "evil\n\x1b[2J.txt",
+        "x" * 240 + "/04_attention.ipynb",
         ".DS_Store",
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(book)
-    found, strays = collecting.find(tmp_path, "04_attention")
+    (tmp_path / "mallory").symlink_to(tmp_path / "ada")
+    found, left_out = collecting.find(tmp_path, "04_attention")
     by_name = {submission.student: submission for submission in found}
-    assert by_name.keys() == {"ada", "Ada_Love", "Zoë", "cmd", "bob"}
-    assert by_name["ada"].reasons == ()
+    names = {"ada", "Ada_Love", "Max_Meier", "Zoë", "हिन्दी", "cmd", "bob", "x" * 100}
+    assert by_name.keys() == names
+    assert by_name["ada"].reasons == by_name["Max_Meier"].reasons == ()
     assert by_name["Ada_Love"].reasons == ("notebook is called 'answers.ipynb'",)
     assert by_name["bob"].path is None
     assert by_name["bob"].reasons == ("no notebook", "stray file 'notes.txt', ignored")
-    assert strays == ["04_attention.ipynb: belongs to no student, ignored"]
-    (tmp_path / "ada_04_attention.ipynb").write_text(book)
-    with pytest.raises(ValueError, match="both from 'ada'"):
-        collecting.find(tmp_path, "04_attention")
+    assert left_out == [
+        "'04_attention.ipynb': belongs to no student, ignored",
+        "'Ada Love_123_assignsubmission_onlinetext': belongs to no student, ignored",
+        "'evil[2J.txt': belongs to no student, ignored",
+        "'mallory': is a link, ignored",
+    ]
     with pytest.raises(ValueError, match="is no folder"):
         collecting.find(tmp_path / "inbox", "04_attention")
 
 
+def test_two_of_one_name_are_told_and_the_others_are_marked(tmp_path):
+    for name in ("Kim_1_assignsubmission_file", "Kim_2_assignsubmission_file", "ada"):
+        (tmp_path / name).mkdir()
+    for letters in ("Zo\u00eb", "Zoe\u0308"):  # one name, written in two ways
+        (tmp_path / f"{letters}_04_attention.ipynb").touch()
+    found, left_out = collecting.find(tmp_path, "04_attention")
+    assert [submission.student for submission in found] == ["ada"]
+    assert [line.partition(": ")[2] for line in left_out] == [
+        "all from 'Kim', rename them; none was marked",
+        "all from 'Zoë', rename them; none was marked",
+    ]
+
+
 def test_what_is_no_notebook_is_refused(tmp_path):
     path = tmp_path / "a.ipynb"
-    for content in (b"", b"{", b"[]", b"\xff\xfe", b'{"cells": 3}', b"[" * 100_000):
+    half = nbformat.writes(new_notebook(cells=[new_code_cell("x")]))
+    half = half.replace('"x"', r'"\ud800"').encode()
+    for content in (
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"cells": 3}',
+        b"[" * 100_000,
+        half,
+    ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="no notebook"):
             collecting.read(path)
@@ -354,8 +496,18 @@ def test_what_is_no_notebook_is_refused(tmp_path):
         collecting.read(path)
     path.unlink()
     path.symlink_to("/etc/passwd")
-    with pytest.raises(ValueError, match="link"):
+    with pytest.raises(ValueError, match="no file that can be read"):
         collecting.read(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="no file that can be read"):
+        collecting.read(path)
+
+
+def test_a_notebook_from_an_editor_that_marks_utf8_is_read(tmp_path):
+    path = tmp_path / "a.ipynb"
+    path.write_text(nbformat.writes(new_notebook()), encoding="utf-8-sig")
+    assert collecting.read(path).cells == []
 
 
 @pytest.fixture
@@ -422,6 +574,41 @@ def test_added_cells_stay_where_they_were(release):
     assert reasons == []
 
 
+def test_a_text_below_its_place_goes_into_it(release):
+    submitted = copy.deepcopy(release)
+    names = [cell.metadata.nbgrader.grade_id for cell in submitted.cells]
+    texts = [name for name in names if name.startswith("text-")]
+    first, second = (names.index(name) for name in texts[:2])
+    submitted.cells[second].source += "\nin its place"
+    submitted.cells.insert(second + 1, new_markdown_cell("a note"))
+    submitted.cells.insert(first + 1, new_markdown_cell("below"))
+    submitted.cells.insert(first + 2, new_raw_cell("<b>and raw</b>"))
+    made, reasons = collecting.mend(submitted, release)
+    by_name = {c.metadata.nbgrader.grade_id: c for c in made.cells if c.metadata}
+    assert by_name[texts[0]].source == "below\n\n<b>and raw</b>"
+    assert by_name[texts[1]].source.endswith("in its place")
+    added = [cell.source for cell in made.cells if not cell.metadata]
+    assert (added, reasons) == (["a note"], [])
+
+
+def test_another_notebook_is_not_marked(release):
+    with pytest.raises(ValueError, match="none of its cells is from the released"):
+        collecting.mend(new_notebook(cells=[new_code_cell("1")]), release)
+
+
+def test_long_cells_are_told(release):
+    submitted = copy.deepcopy(release)
+    long = "x" * (collecting.LONGEST + 1)
+    submitted.cells.append(new_markdown_cell(long))
+    submitted.cells.append(new_code_cell(long + "()"))
+    made, reasons = collecting.mend(submitted, release)
+    assert [len(cell.source) - len(long) for cell in made.cells[-2:]] == [-1, 2]
+    assert reasons == [
+        "an added cell has 20,001 characters",
+        "an added cell has 20,003 characters",
+    ]
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
@@ -465,6 +652,60 @@ def test_usual_code_is_not_told(sources):
         assert list(collecting.reaches(source)) == []
 
 
+# Feedback pages
+
+
+def test_pages_show_text_and_run_nothing():
+    shown = pages.markdown(
+        "## Head\n\n**bold** `a < b` $x_1 < y$\n\n| a |\n| --- |\n| 1 |\n\n"
+        "<details><summary>Hint 1</summary>\n\nthere\n\n</details>"
+    )
+    for part in ("<h2>Head", "<strong>bold", "a &lt; b", "$x_1 &lt; y$", "<td>1</td>"):
+        assert part in shown
+    assert "<details><summary>Hint 1</summary>" in shown
+    for attack in (
+        "<script>x()</script>",
+        "<img src=x onerror=x()>",
+        "![a](https://example.org/seen.png)",
+        "[a](javascript:x\\(\\))",
+        "<a href='data:text/html,x'>a</a>",
+        "<p style='position:fixed' onclick='x()' id='top'>a</p>",
+        "$$<script>x()</script>$$",
+        "$\\href{javascript:x()}{a}$",
+        "<svg><style><img src=x onerror=x()></style></svg>",
+        "```html\n<script>x()</script>\n```",
+    ):
+        shown = pages.markdown(attack)
+        tags = re.findall(r"<(\w+)((?: [^<>]*)?)>", shown)
+        assert {name for name, _ in tags} <= {"p", "a", "div", "pre", "span"}, shown
+        for name, rest in tags:
+            assert not rest or (name != "a" and re.fullmatch(' class="\\w+"', rest)), (
+                rest
+            )
+        assert r"\href" not in shown
+
+
+PIXEL = base64.b64encode(b"pixel").decode()
+
+
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        ({"text/plain": "3", "text/html": "<script>"}, ["text/plain"]),
+        ({"image/png": PIXEL + "\n"}, ["image/png"]),
+        ({"image/png": '"><script>'}, []),
+        ({"image/png": ["AAAA"]}, []),
+        ({"image/jpeg": PIXEL, "image/svg+xml": "<svg>"}, ["image/jpeg"]),
+        ({"application/javascript": "x()", "text/markdown": "<script>"}, []),
+        ({"text/latex": "$x$", "application/vnd.jupyter.widget-view+json": {}}, []),
+    ],
+)
+def test_outputs_that_a_page_could_run_are_taken_away(data, kept):
+    shown = new_output("display_data", data, metadata={"image/png": {"width": "1 x="}})
+    assert marking.RunInBox().keeps(shown)
+    assert ([*shown.data], shown.metadata) == (kept, {})
+
+
 # The box
 
 
@@ -474,7 +715,12 @@ ALLOWED = shutil.which("bwrap") and not subprocess.call(
 
 
 @pytest.mark.skipif(not ALLOWED, reason="bubblewrap is not here, or not allowed")
-def test_a_box_shows_no_course_and_no_network(tmp_path):
+def test_a_box_shows_no_course_and_no_network(tmp_path, monkeypatch):
+    # The book's folder, with another class in it.
+    monkeypatch.setattr(box, "ROOT", tmp_path)
+    (tmp_path / "vitlib").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "course.json").write_text("seed")
     course, room = tmp_path / "course", tmp_path / "room"
     desk = course / "autograded" / "ada"
     for folder in (desk, room):
@@ -484,7 +730,9 @@ def test_a_box_shows_no_course_and_no_network(tmp_path):
 import json, os, socket, sys
 port = int(sys.argv.pop())
 course, desk, room = sys.argv[1:]
+book = os.path.dirname(course)
 found = {"course": os.listdir(course), "tmp": os.listdir("/tmp")}
+found["book"] = sorted(os.listdir(book))
 for name in ("desk", "room", "etc", "usr", "new"):
     folder = {"desk": desk, "room": room}.get(name, "/" + name)
     try:
@@ -502,6 +750,13 @@ try:
     found["memory"] = True
 except MemoryError:
     found["memory"] = False
+try:
+    for name in "ab":
+        with open("/dev/shm/" + name, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 2**27)
+    found["shared"] = True
+except OSError:
+    found["shared"] = False
 found["token"] = "TOKEN" in os.environ
 secrets = "/etc/passwd", "/etc/shadow", os.path.expanduser("~root/.bashrc")
 found["secrets"] = [path for path in secrets if os.path.exists(path)]
@@ -521,6 +776,7 @@ print(json.dumps(found))
         )
     found = json.loads(seen.stdout)
     assert found["course"] == ["autograded"]
+    assert found["book"] == ["course", "room", "vitlib"]
     assert [name for name in found if found[name] is True] == ["room"]
     assert found["secrets"] == []
     assert found["processes"] <= 3

@@ -6,13 +6,17 @@ marks for nothing. Everybody must get the right marks, whatever the others do.
 
 import csv
 import inspect
+import os
 import re
 import shutil
+import tempfile
 
 import nbformat
 import pytest
+from nbconvert.exporters import HTMLExporter
+from nbgrader.server_extensions.formgrader.handlers import template_path
 
-from classroom import box, grading
+from classroom import box, grading, marking
 from classroom.assignments import make, names
 from classroom.course import Course
 from classroom.summative.task import indented, task_for
@@ -35,7 +39,6 @@ ALL = set(POINTS)
 MUTANT = re.compile(r"@wrong\(.*?\)\n(?=def )", re.S)
 FORGING = """
 import os, sqlite3, sys, threading
-from pathlib import Path
 shell = get_ipython()
 shell.set_custom_exc((Exception,), lambda *found, **named: None)
 for row in "0123456789":
@@ -49,6 +52,24 @@ import vitlib.checks.judging as judging
 right = judging.Verdict("any", True, "right", "")
 judging.Judge.__call__ = lambda self, answer: print("right") or right
 Path(os.environ["CLASSROOM_ANSWERS"]).write_bytes(b"10 points")
+"""
+
+
+SHOWING = """
+from IPython.display import HTML, display, update_display
+display(HTML("<script>mark()</script>"))
+size = {"image/png": {"width": "1 onerror=mark()"}}
+display({"image/png": "AAAA"}, raw=True, metadata=size)
+shown = display("a little", display_id=True)
+shown.update("z" * 20_000_000)
+"""
+
+
+RUNS = re.compile(r"<script>mark|<[^<>]* onerror=")
+PIPE = """
+import os
+os.remove(os.environ["CLASSROOM_ANSWERS"])
+os.mkfifo(os.environ["CLASSROOM_ANSWERS"])
 """
 
 
@@ -178,6 +199,24 @@ def inbox(course):
     copied["marks-2"].metadata.nbgrader.grade_id = "renamed"
     copied.hand_in()
 
+    scripts = student("scripts").solve()
+    scripts["text-3"].source = "An answer. <script>mark()</script>"
+    scripts.book.cells.insert(3, nbformat.v4.new_raw_cell("<script>mark()</script>"))
+    scripts.add(SHOWING).hand_in()
+
+    piping = student("piping").solve()
+    piping.add(PIPE, len(piping.book.cells)).hand_in()
+
+    long = student("long").solve()
+    long.book.cells.append(nbformat.v4.new_markdown_cell("\\\\(" * 150_000))
+    long.hand_in()
+
+    half = student("half").add('x = "a letter"').hand_in()
+    half = inbox / "half" / f"{NAME}.ipynb"
+    half.write_text(half.read_text("utf-8").replace("a letter", r"\ud800"), "utf-8")
+
+    os.mkfifo(student("pipe").folder / f"{NAME}.ipynb")
+
     strays = student("strays").solve()
     (strays.folder / "vitlib.py").write_text("raise SystemExit")
     (strays.folder / "=1+1.csv").write_text("1,2")
@@ -235,6 +274,11 @@ WANTED = {
         ["stray file 'vitlib.py'", "notebook is called 'my patches.ipynb'"],
     ),
     "loud": (ALL, 10, ["huge output"]),
+    "scripts": (ALL, 10, ["huge output", "1 written answer to read"]),
+    "piping": (ALL, 0, ["imports 'os'"]),
+    "long": (ALL, 10, ["an added cell has 450,000 characters"]),
+    "half": (set(), 0, ["this is no notebook (UnicodeEncodeError)"]),
+    "pipe": (set(), 0, ["no file that can be read"]),
     "no_json": (set(), 0, ["this is no notebook"]),
     "nothing": (set(), 0, ["no notebook"]),
     "quitter": (set(), 0, ["its code ended the kernel"]),
@@ -243,17 +287,29 @@ WANTED = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_everybody_gets_the_right_marks(course, inbox, capsys):
+def rows_of(table):
+    """Read a table of marks."""
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        return {row["student"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def graded(course, inbox):
+    """Mark the class."""
+    return rows_of(grading.grade(course, NAME))
+
+
+def page_of(course, student):
+    """Return a feedback page."""
+    return course.root / "feedback" / student / NAME / f"{NAME}.html"
+
+
+def test_everybody_gets_the_right_marks(course, inbox, graded):
     wanted = {name: row for name, row in WANTED.items() if (inbox / name).exists()}
     wanted |= {name: WANTED[name] for name in ("12345", "no_json")}
-    table = grading.grade(course, NAME)
-    said = capsys.readouterr().out
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = {row["student"]: row for row in csv.DictReader(file)}
-    assert rows.keys() == wanted.keys()
+    assert graded.keys() == wanted.keys()
     for name, (practice, summative, reasons) in wanted.items():
-        row = rows[name]
+        row = graded[name]
         # Marks of practice can be forged: the solutions are public anyway.
         if practice is not None:
             points = sum(POINTS[task] for task in practice)
@@ -265,23 +321,124 @@ def test_everybody_gets_the_right_marks(course, inbox, capsys):
         assert float(row["total"]) == float(row["practice"]) + summative
         for reason in reasons:
             assert reason in row["look"], name
-            assert reason in said
         if not reasons:
             assert row["look"] == "", name
-        page = course.root / "feedback" / name / NAME / f"{NAME}.html"
-        assert page.exists(), name
-    assert "list.txt: belongs to no student" in said
+        assert page_of(course, name).stat().st_size < 2_000_000
 
-    # Marks that somebody read stay, and come into the table without another run.
+
+def test_pages_run_nothing_that_students_wrote(course, graded):
+    page = page_of(course, "scripts").read_text("utf-8")
+    assert "An answer. &lt;script&gt;mark()" in page
+    assert not RUNS.search(page)
+    # The page on which a teacher reads answers, as the formgrader makes it.
+    config = course.api().config
+    config.HTMLExporter.template_name = "formgrade"
+    config.HTMLExporter.extra_template_basedirs = [template_path]
+    path = course.root / "autograded" / "scripts" / NAME / f"{NAME}.ipynb"
+    given = {"index": 0, "total": 1}
+    page, _ = HTMLExporter(config=config).from_filename(str(path), resources=given)
+    assert "An answer. &lt;script&gt;mark()" in page
+    assert not RUNS.search(page)
+
+
+def test_what_has_not_changed_is_not_marked_again(course, inbox, graded, capsys):
+    for path in inbox.iterdir():
+        if path.name not in ("list.txt", "partly", f"12345_{NAME}.ipynb"):
+            shutil.rmtree(path)
+    again = rows_of(grading.grade(course, NAME))
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if " of 2: " in line] == [
+        "1 of 2: 12345, as it was",
+        "2 of 2: partly, as it was",
+    ]
+    assert "'list.txt': belongs to no student, ignored" in said
+    # Who is not in the inbox any more keeps the marks.
+    assert again == graded
+
+
+@pytest.fixture
+def ada(tmp_path):
+    """Start a course with one student."""
+    course = Course(tmp_path)
+    course.start(SEED)
+    course.release([NAME])
+    student = Student(course, course.inbox(NAME), "ada").solve()
+    student["text-3"].source = "One pixel must change one row."
+    student.hand_in()
+    return student
+
+
+def row_of(table):
+    """Return the marks of one student."""
+    (row,) = rows_of(table).values()
+    return row["practice"], row["written"], row["summative"], row["look"]
+
+
+def mark(course, name, points):
+    """Give marks by hand, as the formgrader does."""
     with course.gradebook() as gradebook:
-        grade = gradebook.find_grade("text-3", NAME, NAME, "perfect")
-        grade.manual_score, grade.needs_manual_grade = 2, False
-        assert grade.max_score == 2
+        grade = gradebook.find_grade(name, NAME, NAME, "ada")
+        grade.manual_score, grade.needs_manual_grade = points, False
         gradebook.db.commit()
-    with grading.marks(course, NAME).open(encoding="utf-8", newline="") as file:
-        rows = {row["student"]: row for row in csv.DictReader(file)}
-    assert (rows["perfect"]["written"], rows["perfect"]["look"]) == ("2", "")
-    assert int(rows["perfect"]["total"]) == sum(POINTS.values()) + 2 + 10
+
+
+UNREAD = "1 written answer to read"
+
+
+def test_marks_by_hand_stay_until_the_answer_changes(ada):
+    course, points = ada.course, sum(POINTS.values())
+    assert row_of(grading.grade(course, NAME)) == (str(points), "0", "10", UNREAD)
+    mark(course, "text-3", 2)
+    # A person takes a point away from code.
+    mark(course, "marks-1", POINTS[1] - 1)
+    wanted = str(points - 1), "2", "10", ""
+    assert row_of(grading.marks(course, NAME)) == wanted
+    assert row_of(grading.grade(course, NAME, again=True)) == wanted
+    ada["answer-1"].source += "\n# a comment"
+    ada.hand_in()
+    assert row_of(grading.grade(course, NAME)) == (str(points), "2", "10", "")
+    ada["text-3"].source = "One row."
+    ada.hand_in()
+    assert row_of(grading.grade(course, NAME)) == (str(points), "0", "10", UNREAD)
+
+
+def test_a_broken_file_takes_marks_away_and_loses_none(
+    ada, tmp_path_factory, monkeypatch
+):
+    course, path = ada.course, ada.folder / f"{NAME}.ipynb"
+    grading.grade(course, NAME)
+    mark(course, "text-3", 1)
+    path.write_text("{")
+    look = "no marks: this is no notebook (NotJSONError)"
+    assert row_of(grading.grade(course, NAME)) == ("0", "0", "0", look)
+    page = page_of(course, "ada").read_text("utf-8")
+    assert look in page and "One pixel" not in page
+    ada.hand_in()
+    points = str(sum(POINTS.values()))
+    assert row_of(grading.grade(course, NAME)) == (points, "1", "10", "")
+
+    # What takes too long is ended, and leaves nothing behind.
+    temp = tmp_path_factory.mktemp("temp")
+    monkeypatch.setattr(tempfile, "tempdir", str(temp))
+    look = "no marks: stopped after 2 seconds"
+    again = grading.grade(course, NAME, again=True, limit=2)
+    assert row_of(again) == ("0", "0", "0", look)
+    assert list(temp.iterdir()) == []
+
+    # Marking that was stopped is told, and is done the next time.
+    marking.report_of(course.root, NAME, "ada").start()
+    look = "no marks: marking did not come to its end, grade again"
+    assert row_of(grading.marks(course, NAME)) == ("0", "0", "0", look)
+    assert row_of(grading.grade(course, NAME)) == (points, "1", "10", "")
+
+
+def test_nbgraders_own_command_marks_in_the_box_as_well(course, inbox, graded):
+    with course.gradebook() as gradebook:
+        score = gradebook.find_submission(NAME, "copied").score
+    result = course.api().autograde(NAME, "copied", force=True)
+    assert result["success"], result["log"]
+    with course.gradebook() as gradebook:
+        assert gradebook.find_submission(NAME, "copied").score == score > 10
 
 
 @pytest.mark.soak
@@ -293,8 +450,7 @@ def test_every_assignment_gives_all_marks_to_its_solution(tmp_path):
         course.release([name])
         source = course.root / "source" / name / f"{name}.ipynb"
         shutil.copy(source, course.inbox(name) / f"teacher_{name}.ipynb")
-        with grading.grade(course, name).open(encoding="utf-8", newline="") as file:
-            (row,) = csv.DictReader(file)
+        (row,) = rows_of(grading.grade(course, name)).values()
         assert row["practice"] == row["practice_max"], name
         assert row["summative"] == row["summative_max"], name
         # The hidden test stands in the source.
