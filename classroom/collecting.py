@@ -213,7 +213,7 @@ def mend(submitted: NotebookNode, release: NotebookNode):
             first[name], place = cell, name
     if not first:
         raise ValueError(
-            "none of its cells is from the released notebook; was another handed in?"
+            "none of its cells is from the released notebook (was another handed in?)"
         )
     made = nbformat.v4.new_notebook(metadata=copy.deepcopy(release.metadata))
     made.cells += added[None]

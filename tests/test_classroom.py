@@ -75,6 +75,8 @@ def test_the_solution_is_right_and_no_other_seeds_is(name):
     solutions = [tasks.solved(task) for task in all_tasks]
     for task, own in zip(all_tasks, solutions, strict=True):
         wanted = [task.expected(given) for given in task.cases]
+        assert all(value.isfinite().all() for value in wanted)
+        assert task.expected(task.example).isfinite().all()
         for given, expected in zip(task.cases, wanted, strict=True):
             got = called(own, given)
             assert got.dtype == expected.dtype and close(got, expected), task.goal
@@ -123,6 +125,12 @@ def test_no_summative_task_stands_in_the_book():
     text = "\n".join(page.read_text("utf-8") for page in pages)
     for name in NAMES:
         assert f"{tasks.task_for(name, '0').name}(" not in text
+
+
+def test_no_drawn_number_is_zero():
+    drawn = tasks.numbers(random.Random(0), 10_000)
+    assert drawn.abs().min() == torch.tensor(0.1)
+    assert (drawn.mul(10) - drawn.mul(10).round()).abs().max() < 1e-5
 
 
 # Questions and answers

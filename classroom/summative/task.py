@@ -80,7 +80,12 @@ def indented(code: str) -> str:
 
 
 def numbers(dice: random.Random, *sizes: int, dtype: torch.dtype = torch.float32):
-    """Draw a tensor of numbers that are short to print."""
+    """Draw a tensor of numbers that are short to print, and none of them 0.
+
+    A vector of zeros has no direction.
+    """
     generator = torch.Generator().manual_seed(dice.randrange(2**31))
-    drawn = torch.randn(sizes, generator=generator, dtype=torch.float64)
-    return drawn.mul(10).round().div(10).to(dtype)
+    tenths = (
+        torch.randn(sizes, generator=generator, dtype=torch.float64).mul(10).round()
+    )
+    return torch.where(tenths == 0, 1, tenths).div(10).to(dtype)
