@@ -184,7 +184,7 @@ def _example(task: Task) -> str:
     call = f"{task.name}({', '.join(task.arguments)})"
     return "\n".join(
         [
-            "# One example. If both are equal, the function may be right.",
+            "# One example. If both agree up to rounding, the function may be right.",
             *lines,
             f"expected = {_literal(expected)}",
             f"print({call}, expected, sep='\\n\\n')",

@@ -13,28 +13,28 @@ AXES = {"c": "channel", "p1": "row", "p2": "column"}
 ORDERS = tuple(itertools.permutations(AXES))[1:]
 # Which axis of the kernel holds the pixels: said, and as code.
 KERNELS = {
-    "`kernel` is `(c*p1*p2, e)`": "rows = kernel.T",
-    "`kernel` is `(e, c*p1*p2)`": "rows = kernel",
+    "multiplies this vector with `kernel`, `(c*p1*p2, e)`": "rows = kernel.T",
+    "multiplies `kernel`, `(e, c*p1*p2)`, with this vector": "rows = kernel",
 }
 CHANNELS = {
-    "Its first channel is our first one.": "",
+    "Its channels stand in the same order as ours.": "",
     "Its channels stand the other way round: its first is our last.": (
         "rows = rows.flip(1)\n"
     ),
 }
 # What the stranger makes of our x: said, a factor, a shift.
 PIXELS = {
-    "from 0 to 255: `255 * x`": ("255", ""),
-    "from -1 to 1: `2 * x - 1`": ("2", "- 1"),
-    "from 1 down to 0: `1 - x`": ("-1", "+ 1"),
-    "with a mean and a std taken out: `(x - 0.4) / 0.2`": ("5", "- 2"),
+    "from 0 to 255, `255 * x`": ("255", ""),
+    "from -1 to 1, `2 * x - 1`": ("2", "- 1"),
+    "inverted, `1 - x`": ("-1", "+ 1"),
+    "normalised, `(x - 0.4) / 0.2`": ("5", "- 2"),
 }
 SCALES = {
     "and adds `bias`": "",
-    "multiplies the result by the root of e, and then adds `bias`": (
+    "multiplies the result by the square root of e, and then adds `bias`": (
         "rows = rows * len(bias) ** 0.5\n"
     ),
-    "adds `bias`, and then multiplies the sum by the root of e": (
+    "adds `bias`, and then multiplies the sum by the square root of e": (
         "rows = rows * len(bias) ** 0.5\nbias = bias * len(bias) ** 0.5\n"
     ),
 }
@@ -45,7 +45,7 @@ def task(dice: random.Random) -> Task:
     order = dice.choice(ORDERS)
     kernels, reverse = dice.randrange(len(KERNELS)), dice.randrange(len(CHANNELS))
     pixels, scale = dice.randrange(len(PIXELS)), dice.randrange(len(SCALES))
-    shape, turned = list(KERNELS.items())[kernels]
+    product, turned = list(KERNELS.items())[kernels]
     channels, flipped = list(CHANNELS.items())[reverse]
     seen, (factor, shift) = list(PIXELS.items())[pixels]
     shifted = f"bias = bias {shift} * rows.sum(dim=(1, 2, 3))\n" if shift else ""
@@ -86,11 +86,12 @@ def task(dice: random.Random) -> Task:
         minutes=25,
         goal=(
             "A stranger's model makes a token of each patch; ours does it with a "
-            "`Conv2d`. Write `our_embedding(kernel, bias, patch_size)`, with which our "
-            "model gives the tokens of the stranger's. `patch_size` is `(p1, p2)`, "
-            f"rows and columns of a patch. {shape}, `bias` is `(e)`.\n\n"
-            "The stranger lays the numbers of a patch one behind the other, multiplies "
-            f"this vector with the kernel, {scaled}.\n\n"
+            "`Conv2d`. Write `our_embedding(kernel, bias, patch_size)`, which returns "
+            "the weight and the bias with which our `Conv2d` gives the stranger's "
+            "tokens. `patch_size` is `(p1, p2)`, rows and columns of a patch; `bias` "
+            "is `(e)`.\n\n"
+            "The stranger lays the numbers of a patch one behind the other, "
+            f"{product}, {scaled}.\n\n"
             f"- The numbers lie in the order {names}: the last one changes fastest.\n"
             f"- {channels}\n"
             f"- Our model takes pixels x from 0 to 1, the stranger's takes them {seen}."
@@ -99,7 +100,7 @@ def task(dice: random.Random) -> Task:
         ),
         head=(
             "def our_embedding(kernel, bias, patch_size):\n"
-            '    """A kernel, (e), (p1, p2) -> (e, c*p1*p2 + 1)."""'
+            '    """Kernel, bias, (p1, p2) -> weight and bias, (e, c*p1*p2 + 1)."""'
         ),
         solution=(
             "p1, p2 = patch_size\n"
@@ -111,7 +112,7 @@ def task(dice: random.Random) -> Task:
             "return torch.cat([weight, bias[:, None]], dim=1)"
         ),
         oracle=oracle,
-        example=case(2, 2, 1, 2),
+        example=case(2, 2, 2, 2),
         cases=(
             case(3, 2, 2, 3),
             case(4, 3, 3, 2),

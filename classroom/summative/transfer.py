@@ -10,8 +10,8 @@ from classroom.summative.task import Task, numbers
 
 # What is done to all vectors first: said, and as code.
 SCALES = {
-    "of each feature the mean is taken away, and the result is divided by the std. "
-    "Mean and std are those of `known` alone, and the std divides by N": (
+    "from each feature its mean is subtracted, and the result is divided by its std. "
+    "Mean and std are those of `known` alone, and the std divides by N, not N - 1": (
         "mean = known.mean(dim=0)\n"
         "std = known.std(dim=0, correction=0)\n"
         "known, asked = (known - mean) / std, (asked - mean) / std"
@@ -19,7 +19,7 @@ SCALES = {
     "each is divided by its length": (
         "known = F.normalize(known, dim=1)\nasked = F.normalize(asked, dim=1)"
     ),
-    "of each feature the mean is taken away, that of `known` alone, and each vector "
+    "from each feature its mean is subtracted, that of `known` alone, and each vector "
     "is then divided by its length": (
         "mean = known.mean(dim=0)\n"
         "known = F.normalize(known - mean, dim=1)\n"
@@ -28,8 +28,8 @@ SCALES = {
 }
 DISTANCES = {
     "the sum of the squared differences": "gaps = gaps.square().sum(dim=2)",
-    "the sum of the differences without their signs": "gaps = gaps.abs().sum(dim=2)",
-    "the root of the sum of the squared differences": "gaps = gaps.norm(dim=2)",
+    "the sum of the absolute differences": "gaps = gaps.abs().sum(dim=2)",
+    "the square root of the sum of the squared differences": "gaps = gaps.norm(dim=2)",
 }
 # What a class scores; T is the temperature.
 SCORES = {
@@ -124,20 +124,21 @@ def task(dice: random.Random) -> Task:
         return known, torch.tensor(labels), asked, len(counts)
 
     return Task(
-        title="Another way to read features",
+        title="Classes from features",
         teaches="to classify without training a head",
-        minutes=25,
+        minutes=20,
         goal=(
             "Write `class_shares(known, labels, asked, num_classes)`. `known` is "
             "`(N, e)`, features of images whose classes stand in `labels`, `(N)`, "
             "whole numbers from 0 on. `asked` is `(M, e)`, features of other images. "
             "Return `(M, num_classes)`.\n\n"
-            f"- Before anything else the vectors are scaled: {scaled}.\n"
-            f"- The distance of two vectors is {far}.\n"
+            "- Before anything else the vectors are scaled, those of `asked` as those "
+            f"of `known`: {scaled}.\n"
+            f"- The distance between two vectors is {far}.\n"
             f"- The score of a class is {told}.\n"
-            "- A row of the result is the softmax of its scores over the classes.\n"
-            "- A class of which no image is known gets the share 0, and the others "
-            "share as if it were not there."
+            "- A row of the result is the softmax of the scores.\n"
+            "- A class of which no image is known gets exactly 0; the softmax runs "
+            "over the other classes alone."
         ),
         head=(
             "def class_shares(known, labels, asked, num_classes):\n"
@@ -152,7 +153,7 @@ def task(dice: random.Random) -> Task:
             "return shares"
         ),
         oracle=oracle,
-        example=case((2, 1, 2), 2, 3),
+        example=case((2, 0, 3), 2, 3),
         cases=(
             case((3, 2, 4), 3, 3),
             case((4, 0, 2, 3), 2, 5),

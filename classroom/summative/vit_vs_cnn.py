@@ -11,29 +11,27 @@ from classroom.summative.task import Task, numbers
 OUTSIDE = {
     "is 0": "constant",
     "is the nearest pixel inside": "replicate",
-    "comes from the other side, as if copies of the image stood all around": (
-        "circular"
-    ),
-    "is the image mirrored at its border pixels, which are not repeated: "
-    "`..., 2, 1, 0, 1, 2, ...`": "reflect",
+    "is the image again, as if copies of it stood all around": "circular",
+    "is the image mirrored at its border pixels, which are not repeated: its rows are "
+    "`..., 2, 1, 0, 1, 2, ...`, and it is the same at all four sides": "reflect",
 }
 STEPS = ((1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2))
 # What is made of a window, the same for each of the e outputs.
 RESULTS = {
-    "the sum of all weights times their pixels": (
+    "the sum of all weights times their pixels, over all channels": (
         'return torch.einsum("b c y x i j, e c i j -> b e y x", windows, weight)'
     ),
-    "the sum of all weights times the difference of their pixel and the middle pixel "
-    "of the same channel": (
+    "the sum, over all channels, of all weights times the difference of their pixel "
+    "and the middle pixel of the same channel": (
         "windows = windows - windows[..., k // 2, k // 2][..., None, None]\n"
         'return torch.einsum("b c y x i j, e c i j -> b e y x", windows, weight)'
     ),
-    "the largest of all products of a weight and its pixel": (
+    "the largest of all products of a weight and its pixel, over all channels": (
         "products = windows[:, None] * weight[:, :, None, None]\n"
         "return products.amax(dim=(2, 5, 6))"
     ),
-    "the sum of all weights times their pixels, divided by 1 plus the sum of the "
-    "pixels' sizes (without signs)": (
+    "the sum of all weights times their pixels, divided by (1 plus the sum of the "
+    "absolute values of the same pixels), both sums over all channels": (
         'sums = torch.einsum("b c y x i j, e c i j -> b e y x", windows, weight)\n'
         "return sums / (1 + windows.abs().sum(dim=(1, 4, 5)))[:, None]"
     ),
@@ -86,11 +84,11 @@ def task(dice: random.Random) -> Task:
         return images, numbers(dice, e, c, k, k, dtype=dtype)
 
     near = {
-        1: "The pixels of a window are neighbours.",
-        2: "The pixels of a window have holes between them: from one to the next it is "
-        "2 rows or columns.",
-        3: "The pixels of a window have holes between them: from one to the next it is "
-        "3 rows or columns.",
+        1: "The pixels of a window are direct neighbours.",
+        2: "The pixels of a window lie 2 rows or columns apart: one is left out in "
+        "between.",
+        3: "The pixels of a window lie 3 rows or columns apart: two are left out in "
+        "between.",
     }
     every = {1: "every {}", 2: "every second {}", 3: "every third {}"}
     return Task(
@@ -100,11 +98,12 @@ def task(dice: random.Random) -> Task:
         goal=(
             "Write `other_convolution(images, weight)`. `images` is `(b, c, H, W)`, "
             "`weight` is `(e, c, k, k)`, k odd. A window of k by k pixels slides over "
-            "the image, and it is not turned round: `weight[:, :, 0, 0]` meets its top "
-            "left pixel.\n\n"
+            "the image; `weight[:, :, 0, 0]` meets its top left pixel. Beyond the "
+            "border it never reaches further than the image is wide or high.\n\n"
             f"- {near[apart]}\n"
             f"- Its middle stands on {every[down].format('row')} and on "
-            f"{every[right].format('column')}, the first one included.\n"
+            f"{every[right].format('column')}, from the first one on, also where the "
+            "window reaches beyond the border.\n"
             f"- What lies outside the image {border}.\n"
             f"- A number of the result, `(b, e, H', W')`, is {made}."
         ),
@@ -122,7 +121,7 @@ def task(dice: random.Random) -> Task:
             f"{returned}"
         ),
         oracle=oracle,
-        example=case(1, 1, 4, 5, 1, 3),
+        example=case(1, 2, 4, 5, 1, 3),
         cases=(
             case(1, 2, 7, 8, 3, 3),
             case(2, 1, 8, 7, 4, 5),
