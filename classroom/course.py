@@ -27,6 +27,8 @@ c.CourseDirectory.root = str(Path(__file__).resolve().parent)
 c.CourseDirectory.course_id = "vit"
 # Seconds for one cell.
 c.Execute.timeout = 60
+# Nothing is left to do for a kernel that has run all cells.
+c.Execute.shutdown_kernel = "immediate"
 c.ClearSolutions.code_stub = {"python": 'raise NotImplementedError("your turn")'}
 c.ClearSolutions.text_stub = "*Your answer.*"
 # What a student has written can hold a script; feedback pages must not run it.

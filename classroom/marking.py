@@ -141,7 +141,9 @@ class RunInBox(Execute):
         """Take away what could run in a page, and say whether something is left."""
         if len(json.dumps(out)) > 2 * MOST_SHOWN:
             self.report.add(HUGE)
-            return False
+            if out.output_type != "error":
+                return False
+            out.evalue, out.traceback = "", []
         if "data" in out:
             data = out.data
             out.data = {kind: data[kind] for kind in data if _is_harmless(kind, data)}

@@ -389,6 +389,7 @@ def test_commands_say_what_is_wrong(tmp_path, command):
     course.inbox("01_patches").mkdir()
     for name in ("01_patches", "02_cls_token"):
         (course.inbox(name) / "ada").mkdir()
+    (course.inbox("02_cls_token") / "list.txt").touch()
     (course.root / "inbox" / "02").mkdir()
     (course.root / "marks" / "02_cls_token.csv").mkdir(parents=True)
     done, said = command(course, "grade")
@@ -398,6 +399,9 @@ def test_commands_say_what_is_wrong(tmp_path, command):
     assert "close the file where it is open" in said
     assert not [p for p in (course.root / "marks").iterdir() if p.is_file()]
     (course.root / "marks" / "02_cls_token.csv").rmdir()
+    done, said = command(course, "grade", "02_cls_token")
+    assert done and "1 of 1: ada, as it was\nada: 0 of 30" in said
+    assert said.endswith("'list.txt': belongs to no student, ignored\nFalse")
     done, said = command(course, "marks", "02_cls_token")
     assert done and "ada: 0 of 30" in said
     table = (course.root / "marks" / "02_cls_token.csv").read_bytes()
@@ -712,6 +716,17 @@ def test_outputs_that_a_page_could_run_are_taken_away(data, kept):
     shown = new_output("display_data", data, metadata={"image/png": {"width": "1 x="}})
     assert marking.RunInBox().keeps(shown)
     assert ([*shown.data], shown.metadata) == (kept, {})
+
+
+def test_a_huge_output_is_left_out_and_an_error_stays_one(tmp_path):
+    runner, huge = marking.RunInBox(), "x" * 3 * marking.MOST_SHOWN
+    runner.report = marking.Report(tmp_path / "ada.json")
+    assert not runner.keeps(new_output("stream", text=huge))
+    assert not runner.keeps(new_output("display_data", {"text/plain": huge}))
+    error = new_output("error", ename="ValueError", evalue=huge, traceback=[huge])
+    assert runner.keeps(error) and error.ename == "ValueError"
+    assert len(json.dumps(error)) < 100
+    assert runner.report.reasons() == [marking.HUGE]
 
 
 # The box
