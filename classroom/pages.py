@@ -43,22 +43,23 @@ def write(course: Course, name: str, rows: list[dict]) -> None:
         rows: The table of marks.
     """
     for row in rows:
-        student = row["student"]
+        student, reasons = row["student"], row["look"]
         folder = course.root / "feedback" / student / name
         shutil.rmtree(folder, ignore_errors=True)
         if (course.root / "autograded" / student / name).exists():
             log = course.root / "reports" / name / f"{student}.log"
             given = course.root, name, student
             apart.run(_page, given, folder=course.root, log=log, limit=LIMIT)
-        if not (folder / f"{name}.html").exists():
+            reasons = f"the notebook could not be shown, see {log.name}"
+        page = folder / f"{name}.html"
+        if not page.exists():
+            print(f"Page of {student}: {reasons}")
             folder.mkdir(parents=True, exist_ok=True)
-            said = "".join(
-                f"<li>{html.escape(x)}</li>" for x in row["look"].split("; ")
-            )
+            said = "".join(f"<li>{html.escape(x)}</li>" for x in reasons.split("; "))
             marks = f"{row['total']} of {row['max']}"
-            page = f"<!doctype html><meta charset='utf-8'><title>{name}</title>"
-            page += f"<h1>{name}: {marks}</h1><ul>{said}</ul>"
-            (folder / f"{name}.html").write_text(page, encoding="utf-8")
+            text = f"<!doctype html><meta charset='utf-8'><title>{name}</title>"
+            text += f"<h1>{name}: {marks}</h1><ul>{said}</ul>"
+            page.write_text(text, encoding="utf-8")
 
 
 def _page(root: Path, name: str, student: str) -> None:

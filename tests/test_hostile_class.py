@@ -16,7 +16,7 @@ import pytest
 from nbconvert.exporters import HTMLExporter
 from nbgrader.server_extensions.formgrader.handlers import template_path
 
-from classroom import box, grading, marking
+from classroom import box, grading, marking, pages
 from classroom.assignments import make, names
 from classroom.course import Course
 from classroom.summative.task import indented, task_for
@@ -423,6 +423,14 @@ def test_a_broken_file_takes_marks_away_and_loses_none(
     assert row_of(grading.marks(course, NAME)) == ("0", "0", "0", look)
     points = str(sum(POINTS.values()))
     assert row_of(grading.grade(course, NAME)) == (points, "1", "10", "")
+
+    # So is a notebook of which no page can be made in time.
+    monkeypatch.setattr(pages, "LIMIT", 0)
+    capsys.readouterr()
+    assert row_of(grading.marks(course, NAME)) == (points, "1", "10", "")
+    reason = "the notebook could not be shown"
+    assert f"Page of ada: {reason}" in capsys.readouterr().out
+    assert reason in page_of(course, "ada").read_text("utf-8")
 
 
 def test_nbgraders_own_command_marks_in_the_box_as_well(course, inbox, graded):
